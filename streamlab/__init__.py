@@ -1,0 +1,50 @@
+"""Notebook-first stream analytics: Kafka topics, polars expressions, live windowed results.
+
+The house, from top to bottom:
+
+============  ====================================================================================================
+kafka         Kafka: a cluster, its topics, streams of them
+replay        frames and files replayed as streams
+frame table   StreamFrame, StreamTable: what is done to events, written as with polars
+grouping      groups and windows
+pipeline      Pipeline: sinks under a name
+testing       StreamTester: a pipeline driven by hand
+plan/         the logical plan: inert nodes that check themselves
+engine/       pure operators: state and a micro-batch in, results and late rows out
+state/        segments in SQLite
+connect/      Kafka, files, formats, the embedded broker
+runtime/      threads, the commit, queries, metrics
+cli           the command line
+============  ====================================================================================================
+"""
+
+from streamlab.errors import StreamlabError
+from streamlab.frame import StreamFrame, concat
+from streamlab.kafka import Kafka
+from streamlab.pipeline import Pipeline, Sink
+from streamlab.plan.windows import tumbling
+from streamlab.replay import from_frame, from_ndjson, from_parquet
+from streamlab.runtime.metrics import Metrics, Report
+from streamlab.runtime.query import Query
+from streamlab.state.tables import open_table
+from streamlab.table import StreamTable
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Kafka",
+    "Metrics",
+    "Pipeline",
+    "Query",
+    "Report",
+    "Sink",
+    "StreamFrame",
+    "StreamTable",
+    "StreamlabError",
+    "concat",
+    "from_frame",
+    "from_ndjson",
+    "from_parquet",
+    "open_table",
+    "tumbling",
+]

@@ -1,0 +1,207 @@
+"""Take a batch apart that cannot be read in one call, so that a bad record costs itself and nothing else.
+
+1. Put every payload on one line, without a byte order mark: often that is all.
+2. Let a typed decoder (msgspec: quick, but with rules of its own) point out suspects, and read the rest in one call.
+   What it overlooks is found by halving.
+3. Look at each suspect by itself. Those that turn out to be good are written anew and read in one call.
+
+So a payload's verdict and row depend on the payload alone: whoever points at it, step 3 decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from functools import lru_cache
+from operator import length_hint
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from streamlab.connect.formats import BadPayload, Decoded
+from streamlab.connect.formats.json_columns import TEMPORALS, TEXTS
+from streamlab.connect.formats.json_lines import Reading, read, wire_schema
+from streamlab.connect.formats.json_value import BYTE_ORDER_MARK, INTEGER_BOUNDS, KindError, NotJsonError, parse, shape
+from streamlab.connect.formats.json_words import found, misfit
+from streamlab.connect.formats.nested import instance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+# so many payloads are as quickly looked at one by one as read once more
+_FEW = 64
+_KINDS: dict[type[pl.DataType], Any] = {
+    **dict.fromkeys(TEXTS, str | int | float | bool),
+    pl.Binary: str,
+    pl.Decimal: str | int | float,
+    pl.Boolean: bool,
+}
+# msgspec knows no bounds beyond these
+_HIGH = INTEGER_BOUNDS[pl.Int64][1]
+_Fields: TypeAlias = tuple[tuple[str, pl.DataType], ...]
+
+
+def take_apart(payloads: Sequence[bytes], schema: pl.Schema, wire: pl.Schema, reading: Reading | None) -> Decoded:
+    """Decode payloads of which some are not clean.
+
+    Parameters
+    ----------
+    payloads
+        At least one.
+    schema
+        What to read.
+    wire
+        The types as which the columns are read, of `wire_schema`.
+    reading
+        What `read` made of them: None, or rows with suspects.
+    """
+    batch = _Batch(list(payloads), schema, wire)
+    everything = np.arange(len(payloads))
+    if reading is None:
+        batch.lines = [_one_line(payload) for payload in payloads]
+        if batch.lines != payloads:
+            reading = read(batch.lines, schema, wire)
+    if reading is None:
+        suspects = _suspects(batch.lines, schema, wire)
+        batch.doubtful.append(everything[suspects])
+        batch.halve(everything[~suspects])
+    else:
+        batch.keep(everything, reading)
+    batch.settle()
+    return batch.result()
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Payloads on their way to a verdict, named by their position."""
+
+    lines: list[bytes]
+    schema: pl.Schema
+    wire: pl.Schema
+    doubtful: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    kept: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    rows: list[pl.DataFrame] = field(default_factory=list)
+    bad: dict[int, str] = field(default_factory=dict)
+
+    def halve(self, where: npt.NDArray[np.int64]) -> None:
+        """Read lines together, or else in halves, down to a few that become doubtful."""
+        reading = read([self.lines[place] for place in where], self.schema, self.wire) if len(where) else None
+        if reading is not None:
+            self.keep(where, reading)
+        elif len(where) <= _FEW:
+            self.doubtful.append(where)
+        else:
+            for half in np.array_split(where, 2):
+                self.halve(half)
+
+    def keep(self, where: npt.NDArray[np.int64], reading: Reading) -> None:
+        """Take over the rows that were read, but for the suspects."""
+        sound = np.ones(len(where), np.bool_)
+        sound[reading.suspects()] = False
+        self.kept.append(where[sound])
+        self.rows.append(reading.rows if sound.all() else reading.rows.filter(sound))
+        self.doubtful.append(where[~sound])
+
+    def settle(self) -> None:
+        """Look at each doubtful payload by itself; read those of the right kinds."""
+        shaped: dict[int, bytes] = {}
+        types = {name: instance(dtype) for name, dtype in self.schema.items()}
+        for place in np.concatenate(self.doubtful).tolist():
+            try:
+                fields = parse(self.lines[place])
+                row = {name: shape(fields.get(name), dtype, name) for name, dtype in types.items()}
+            except (NotJsonError, KindError) as error:
+                self.bad[place] = str(error)
+            else:
+                shaped[place] = json.dumps(row).encode()
+        if shaped:
+            self._read_shaped(np.array(list(shaped), np.int64), list(shaped.values()))
+
+    def _read_shaped(self, where: npt.NDArray[np.int64], lines: list[bytes]) -> None:
+        reading = read(lines, self.schema, wire_schema(self.schema, ()), settled=True)
+        if reading is not None:
+            for column, unfit in reading.unfit:
+                for place, value in zip(where[unfit.rows].tolist(), unfit.found, strict=True):
+                    self.bad.setdefault(place, misfit(column + unfit.path, found(value), unfit.expected))
+            sound = ~np.isin(where, list(self.bad))
+            self.kept.append(where[sound])
+            self.rows.append(reading.rows.filter(sound))
+        elif len(where) == 1:
+            self.bad[int(where[0])] = f"the reader refuses it: {found(lines[0].decode())}"
+        else:
+            middle = len(where) // 2
+            self._read_shaped(where[:middle], lines[:middle])
+            self._read_shaped(where[middle:], lines[middle:])
+
+    def result(self) -> Decoded:
+        """Put everything back in order."""
+        kept = np.concatenate([np.empty(0, np.int64), *self.kept])
+        rows = pl.concat([self.schema.to_frame(), *self.rows])
+        order = np.argsort(kept)
+        bad = tuple(BadPayload(place, self.bad[place]) for place in sorted(self.bad))
+        return Decoded(rows[order], kept[order] if bad else None, bad)
+
+
+def _one_line(payload: bytes) -> bytes:
+    """Leave out a byte order mark, and make line ends tabs: white space too, and forbidden inside of text as well."""
+    return payload.removeprefix(BYTE_ORDER_MARK).replace(b"\n", b"\t")
+
+
+def _suspects(lines: list[bytes], schema: pl.Schema, wire: pl.Schema) -> npt.NDArray[np.bool_]:
+    """Mark the lines that msgspec refuses."""
+    decode = _decoder(tuple(schema.items()), tuple(wire.items()))
+    suspects = np.zeros(len(lines), np.bool_)
+    rest = iter(lines)
+    while length_hint(rest):
+        try:
+            deque(map(decode, rest), maxlen=0)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            suspects[len(lines) - length_hint(rest) - 1] = True
+    for place, line in enumerate(lines):
+        if not line.isascii():
+            suspects[place] |= not _is_utf8(line)  # msgspec does not look into fields that it skips
+    return suspects
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=64)
+def _decoder(schema: _Fields, wire: _Fields) -> Callable[[bytes], object]:
+    return msgspec.json.Decoder(_structure(schema, wire)).decode
+
+
+def _structure(schema: _Fields, wire: _Fields) -> type[msgspec.Struct]:
+    """Return the type of an object with these fields, all optional."""
+    names = {f"field_{place}": name for place, (name, _) in enumerate(schema)}
+    types = [_type(instance(dtype), instance(read_as)) for (_, dtype), (_, read_as) in zip(schema, wire, strict=True)]
+    fields = [(name, dtype, None) for name, dtype in zip(names, types, strict=True)]
+    return msgspec.defstruct("Fields", fields, rename=names, gc=False)
+
+
+def _type(dtype: pl.DataType, wire: pl.DataType) -> Any:
+    """Return what msgspec is to expect of a value."""
+    if isinstance(dtype, pl.Struct) and isinstance(wire, pl.Struct):
+        kind: Any = _structure(
+            tuple((f.name, instance(f.dtype)) for f in dtype.fields),
+            tuple((f.name, instance(f.dtype)) for f in wire.fields),
+        )
+    elif isinstance(dtype, pl.List) and isinstance(wire, pl.List):
+        kind = list[_type(instance(dtype.inner), instance(wire.inner))]  # type: ignore[misc]  # made at run time
+    elif isinstance(dtype, TEMPORALS):
+        kind = int if wire.is_integer() else str
+    elif dtype.is_integer():
+        low, high = INTEGER_BOUNDS[type(dtype)]
+        kind = Annotated[int, msgspec.Meta(ge=low, le=high)] if high <= _HIGH else int
+    else:
+        kind = _KINDS.get(type(dtype), float)
+    return kind | None

@@ -1,0 +1,142 @@
+"""Results to Kafka topics: keyed JSON, in the partition that a Java client would choose."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from streamlab.connect.formats.json import encode
+from streamlab.errors import BrokerError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from confluent_kafka import Message
+
+    from streamlab.connect.sink import Batch
+
+_FLUSH_SECONDS = 60.0
+_POLL_EVERY = 10_000
+
+
+class KafkaWriter:
+    """One producer for all topics of a pipeline; used by one thread.
+
+    Parameters
+    ----------
+    settings
+        Settings of librdkafka.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._where = settings.get("bootstrap.servers", "the broker")
+        # only failures are reported: a call a record would cost more than the record
+        self._producer = Producer({**settings, "delivery.report.only.error": True, "on_delivery": self._delivered})
+        self._failed: KafkaError | None = None
+
+    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+        if error is not None and self._failed is None:
+            self._failed = error
+
+    def send(
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        keys: Sequence[bytes | None],
+        times: Sequence[int],
+        headers: Sequence[list[tuple[str, bytes]]] | None = None,
+    ) -> None:
+        """Hand records to the producer; it waits where the producer is full."""
+        produce, extra = self._producer.produce, dict[str, Any]()
+        for i, (value, key, time) in enumerate(zip(values, keys, times, strict=True)):
+            if headers is not None:
+                extra["headers"] = headers[i]
+            while True:
+                try:
+                    produce(topic, value, key, timestamp=time, **extra)  # type: ignore[arg-type]  # headers take bytes
+                    break
+                except BufferError:
+                    self._producer.poll(0.1)
+                    self._check()
+                except KafkaException as error:
+                    raise BrokerError(f"{topic!r} at {self._where}: {error.args[0].str()}") from error
+            if i % _POLL_EVERY == 0:
+                self._producer.poll(0)
+        self._check()
+
+    def flush(self) -> None:
+        """Wait until the broker has all that was sent.
+
+        Raises
+        ------
+        BrokerError
+            If a record could not be delivered, or not within a minute.
+        """
+        left = self._producer.flush(_FLUSH_SECONDS)
+        self._check()
+        if left:
+            raise BrokerError(f"{self._where}: {left} records are still undelivered after {_FLUSH_SECONDS:.0f} s.")
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise BrokerError(f"{self._where} did not take a record: {failed.str()}")
+
+    def close(self) -> None:
+        """Drop what was not flushed."""
+        self._producer.purge()
+        self._producer.flush(1.0)
+
+
+class KafkaOutlet:
+    """Results to one topic: each row a JSON object, a deletion a tombstone."""
+
+    def __init__(self, writer: KafkaWriter, topic: str, by: Sequence[str], *, composite: bool = False) -> None:
+        self._writer, self._topic, self._by = writer, topic, tuple(by)
+        self._composite = composite or len(by) > 1
+
+    def recover(self, number: int) -> None:
+        """Do nothing: what a topic has stays (at-least-once)."""
+
+    def write(self, batch: Batch) -> None:
+        """Send rows."""
+        values: list[bytes | None] = list(encode(batch.data))
+        if batch.deleted is not None:
+            values = [None if gone else value for value, gone in zip(values, batch.deleted.tolist(), strict=True)]
+        self._writer.send(
+            self._topic, values, keys_of(batch.data, self._by, composite=self._composite), batch.time.tolist()
+        )
+
+    def flush(self, number: int) -> None:  # noqa: ARG002  # a topic knows no checkpoints
+        """Wait until the broker has all."""
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Do nothing: the writer belongs to the pipeline."""
+
+
+def keys_of(data: pl.DataFrame, by: Sequence[str], *, composite: bool) -> Sequence[bytes | None]:
+    """Return record keys: the text of one column, or a JSON object of several.
+
+    Examples
+    --------
+    >>> keys_of(pl.DataFrame({"a": ["x", None], "n": [1, 2]}), ["a"], composite=False)
+    [b'x', None]
+    >>> keys_of(pl.DataFrame({"a": ["x"], "n": [1]}), ["a", "n"], composite=True)
+    [b'{"a":"x","n":1}']
+    """
+    if not by:
+        return [None] * data.height
+    keys = data.select(by)
+    if composite:
+        return encode(keys)
+    column = keys.to_series()
+    if column.dtype in (pl.String, pl.Categorical, pl.Enum):
+        return [None if key is None else key.encode() for key in column.cast(pl.String).to_list()]
+    if column.dtype == pl.Binary:
+        return column.to_list()
+    name = column.name
+    return [None if (key := json.loads(text)[name]) is None else str(key).encode() for text in encode(keys)]

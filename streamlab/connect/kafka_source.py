@@ -1,0 +1,271 @@
+"""Records from Kafka topics: one consumer, owned by the one thread that makes every call on it.
+
+Partitions are assigned, not subscribed to: a pipeline is one process here, and assigning is at once where joining a group takes seconds.
+Commits go to the pipeline's group all the same, so that any tool shows its lag.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
+
+from streamlab.connect.settings import consumer_settings
+from streamlab.connect.source import Decision, Fetched, Offsets, Records
+from streamlab.errors import BrokerError, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from confluent_kafka import Message
+
+    from streamlab.connect.cluster import Cluster
+
+_BATCH = 50_000
+_BATCH_BYTES = 16 << 20
+_COMMIT_TRIES = 5
+_TIMEOUT = 10.0
+
+
+class KafkaFeed:
+    """A feed over topics of one cluster.
+
+    Parameters
+    ----------
+    cluster
+        Where the topics are.
+    topics
+        Topic to whether its record timestamps are asked for with every record.
+    group
+        Consumer group that commits go to; None: nothing is committed.
+    """
+
+    def __init__(self, cluster: Cluster, topics: Mapping[str, bool], group: str | None) -> None:
+        self.decides = group is not None
+        self._cluster, self._topics, self._group = cluster, dict(topics), group
+        self._counts = {topic: cluster.partitions(topic) for topic in topics}
+        self._consumer = Consumer(consumer_settings(cluster.settings, group=group or "streamlab-no-group"))
+        self._positions: Offsets = {topic: {} for topic in topics}
+        self._until: Offsets | None = None
+        self._size = 1_000.0  # bytes of a record, as seen lately
+        self._ends: dict[str, dict[int, int]] = {topic: {} for topic in topics}
+
+    def partitions(self) -> Mapping[str, int]:
+        """Return how many partitions each topic has."""
+        return self._counts
+
+    def bounds(self) -> Mapping[str, Mapping[int, tuple[int, int]]]:
+        """Return the first and the next offset of every partition."""
+        return {topic: self._cluster.watermarks(topic) for topic in self._topics}
+
+    def committed(self) -> Decision:
+        """Return the group's last commit.
+
+        Raises
+        ------
+        RunError
+            If its partitions were committed by different checkpoints: something else commits to the group.
+        """
+        if not self.decides:
+            return Decision({}, None)
+        asked = [TopicPartition(topic, p) for topic, count in self._counts.items() for p in range(count)]
+        found = self._asked_again(
+            "read the committed offsets", lambda: self._consumer.committed(asked, timeout=_TIMEOUT)
+        )
+        there = [at for at in found if at.offset >= 0]
+        marks = {at.metadata for at in there if at.metadata}
+        if len(marks) > 1:
+            raise RunError(
+                f"group {self._group!r}: its offsets come from {len(marks)} different checkpoints; something else commits to this group. "
+                "Give the pipeline a name of its own."
+            )
+        offsets: Offsets = defaultdict(dict)
+        for at in there:
+            offsets[at.topic][at.partition] = at.offset
+        return Decision(dict(offsets), next(iter(marks), None))
+
+    def _asked_again(self, what: str, call: Any) -> Any:
+        """Ask the broker, again where it says that it is not ready: a group's coordinator moves when a broker restarts."""
+        for attempt in range(_COMMIT_TRIES):
+            try:
+                return call()
+            except KafkaException as error:
+                if attempt == _COMMIT_TRIES - 1 or not _passing(error.args[0]):
+                    raise BrokerError(f"{self._cluster.bootstrap}: cannot {what}: {error.args[0].str()}") from error
+                time.sleep(0.2 * 2**attempt)
+        raise AssertionError("unreachable")
+
+    def start(self, offsets: Offsets, until: Offsets | None) -> None:
+        """Read from `offsets`; with `until`, never at or past those.
+
+        Raises
+        ------
+        RunError
+            If an offset is gone from its topic: records were deleted before they were read.
+        """
+        bounds = self.bounds()
+        for topic, at in offsets.items():
+            for partition, offset in at.items():
+                low, high = bounds[topic][partition]
+                if not low <= offset <= high:
+                    raise RunError(_gone(topic, partition, offset, low, high))
+        self._positions = {topic: dict(at) for topic, at in offsets.items()}
+        self._ends = {topic: {p: high for p, (_, high) in at.items()} for topic, at in bounds.items()}
+        self._until = until
+        self._consumer.assign([TopicPartition(t, p, o) for t, at in offsets.items() for p, o in at.items()])
+        self._pause_finished()
+
+    def fetch(self, timeout: float) -> Fetched:
+        """Return what comes within `timeout` seconds."""
+        count = int(min(_BATCH, max(100, _BATCH_BYTES / self._size)))
+        messages = self._consumer.consume(count, timeout)
+        at = time.time_ns() // 1_000_000
+        errors = [m for m in messages if m.error() is not None]
+        if errors:
+            self._raise(errors)
+            messages = [m for m in messages if m.error() is None]
+        records = self._records(messages) if messages else ()
+        self._advance(records)
+        size = sum(sum(map(len, filter(None, r.values))) for r in records)
+        if messages:
+            self._size = 0.5 * self._size + 0.5 * (size / len(messages) + 100)
+        positions = {topic: dict(p) for topic, p in self._positions.items()}
+        return Fetched(records, positions, self._ends, at, size, self._finished(), sum(len(r.offset) for r in records))
+
+    def _records(self, messages: Sequence[Message]) -> tuple[Records, ...]:
+        if len(self._topics) == 1:
+            (topic,) = self._topics
+            parts = [self._of_topic(topic, messages, np.arange(len(messages)))]
+        else:
+            names = [m.topic() for m in messages]
+            places = {
+                topic: np.array([i for i, name in enumerate(names) if name == topic], np.int64)
+                for topic in self._topics
+            }
+            parts = [
+                self._of_topic(t, [messages[i] for i in index], index) for t, index in places.items() if len(index)
+            ]
+        return tuple(self._within(part) for part in parts)
+
+    def _of_topic(self, topic: str, messages: Sequence[Message], index: np.ndarray[Any, Any]) -> Records:
+        n = len(messages)
+        partition = np.fromiter([m.partition() for m in messages], np.int64, n)
+        offset = np.fromiter([m.offset() for m in messages], np.int64, n)
+        stamps = np.fromiter([m.timestamp()[1] for m in messages], np.int64, n) if self._topics[topic] else None
+        return Records(topic, [m.value() for m in messages], None, partition, offset, index, stamps, messages)
+
+    def _within(self, records: Records) -> Records:
+        """Leave out what lies at or past the end of a bounded run."""
+        if self._until is None:
+            return records
+        until = self._until[records.topic]
+        limit = np.array([until.get(p, 0) for p in range(max(until, default=-1) + 1)], np.int64)
+        keep = records.offset < limit[records.partition]
+        if keep.all():
+            return records
+        which = np.flatnonzero(keep).tolist()
+        stamps = None if records.timestamp is None else records.timestamp[which]
+        return Records(
+            records.topic,
+            [records.values[i] for i in which],
+            None,
+            records.partition[which],
+            records.offset[which],
+            records.index[which],
+            stamps,
+            [records.messages[i] for i in which],
+        )
+
+    def _advance(self, records: Sequence[Records]) -> None:
+        for part in records:
+            at = self._positions[part.topic]
+            order = np.argsort(part.partition, kind="stable")
+            last = np.flatnonzero(np.diff(part.partition[order], append=-1))
+            at.update(zip(part.partition[order][last].tolist(), (part.offset[order][last] + 1).tolist(), strict=True))
+        if records or self._until is not None:
+            self._learn(records)
+        if not records:
+            self._skip_gaps()
+
+    def _learn(self, records: Sequence[Records]) -> None:
+        """Take the ends of the partitions that spoke from what the client knows already."""
+        for part in records:
+            for partition in np.unique(part.partition).tolist():
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(part.topic, partition), cached=True)
+                if high is not None and high > self._ends[part.topic].get(partition, 0):
+                    self._ends[part.topic][partition] = high
+        self._pause_finished()
+
+    def _skip_gaps(self) -> None:
+        """Move past what is no record: transaction markers and compacted offsets."""
+        for at in self._consumer.position([TopicPartition(t, p) for t, ps in self._positions.items() for p in ps]):
+            if at.offset != OFFSET_INVALID and at.offset > self._positions[at.topic][at.partition]:
+                until = self._until[at.topic].get(at.partition, 0) if self._until else at.offset
+                self._positions[at.topic][at.partition] = max(
+                    self._positions[at.topic][at.partition], min(at.offset, until)
+                )
+
+    def _done(self, topic: str, partition: int) -> bool:
+        return self._until is not None and self._positions[topic][partition] >= self._until[topic].get(partition, 0)
+
+    def _pause_finished(self) -> None:
+        if self._until is not None:
+            done = [TopicPartition(t, p) for t, ps in self._positions.items() for p in ps if self._done(t, p)]
+            if done:
+                self._consumer.pause(done)
+
+    def _finished(self) -> bool:
+        return self._until is not None and all(self._done(t, p) for t, ps in self._positions.items() for p in ps)
+
+    def _raise(self, errors: Sequence[Message]) -> None:
+        for message in errors:
+            error = message.error()
+            if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # its public name
+                topic, partition = str(message.topic()), message.partition() or 0
+                low, high = self._cluster.watermarks(topic)[partition]
+                raise RunError(_gone(topic, partition, self._positions[topic][partition], low, high))
+            if error is not None and not _passing(error):
+                raise BrokerError(f"{self._cluster.bootstrap}: {error.str()}")
+
+    def commit(self, offsets: Offsets, checkpoint: str) -> None:
+        """Commit offsets with the id of the checkpoint they belong to."""
+        places = [TopicPartition(t, p, o, checkpoint) for t, at in offsets.items() for p, o in at.items()]
+        self._asked_again("commit offsets", lambda: self._consumer.commit(offsets=places, asynchronous=False))
+
+    def close(self) -> None:
+        """Close the consumer."""
+        self._consumer.close()
+
+
+def _gone(topic: str, partition: int, offset: int, low: int, high: int) -> str:
+    if offset < low:
+        lost = f"{low - offset:,} records were deleted by the broker before they were read (retention)"
+    else:
+        lost = f"the topic ends at {high:,}: it was made anew or cut"
+    return (
+        f"{topic} partition {partition}: offset {offset:,} is gone; {lost}. "
+        f"The partition holds {low:,} to {high:,}. To go on from what is there: streamlab reset, or another pipeline name."
+    )
+
+
+def _passing(error: KafkaError) -> bool:
+    """Whether an error goes by itself: the client reconnects, a coordinator is found again."""
+    codes = {
+        KafkaError._TRANSPORT,  # noqa: SLF001  # its public name
+        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError._WAIT_COORD,  # noqa: SLF001
+        KafkaError._RESOLVE,  # noqa: SLF001
+        KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.NETWORK_EXCEPTION,
+    }
+    return bool(error.retriable()) or error.code() in codes

@@ -1,0 +1,309 @@
+"""A plan lowered to a graph of stages that runs micro-batches.
+
+Each node becomes one stage, equal nodes share one. Stages run in topological order; each gives its rows and the signals of progress that
+an operator downstream takes its watermark from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from streamlab.engine.aggregates import TIME
+from streamlab.engine.batch import MADE, Rows, concat, empty
+from streamlab.engine.event_time import event_times
+from streamlab.engine.stateless import compile_step
+from streamlab.engine.tables import Table, Updates
+from streamlab.engine.time_windows import FinalWindows
+from streamlab.engine.watermark import Clock, Gate, Shifted, Signal
+from streamlab.errors import PlanError
+from streamlab.plan import fingerprint
+from streamlab.plan.nodes import Concat, Node, Source, WithEventTime
+from streamlab.plan.schema import TIME as TIME_TYPE
+from streamlab.plan.schema import WATERMARK, WINDOW_END, WINDOW_START
+from streamlab.plan.windows import Aggregate, Late
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamlab.engine.operator import Operator, Output
+    from streamlab.plan.sinks import Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What a stage gives for one micro-batch."""
+
+    rows: Rows
+    signals: tuple[Signal | Shifted, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """Records whose event time a step could not read."""
+
+    source: Source
+    step: str
+    error: str
+    rows: Rows
+
+
+@dataclass(slots=True)
+class Result:
+    """What one micro-batch made of the whole graph."""
+
+    sinks: dict[str, Rows] = field(default_factory=dict)
+    late: dict[str, Rows] = field(default_factory=dict)
+    bad: list[Bad] = field(default_factory=list)
+    reached: list[np.ndarray[Any, Any]] = field(default_factory=list)  # records in time for some window
+    missed: list[np.ndarray[Any, Any]] = field(default_factory=list)  # records late for some window
+
+    @property
+    def late_records(self) -> int:
+        """Records that are late for every window of every step that they came to."""
+        if not self.missed:
+            return 0
+        reached = np.concatenate(self.reached) if self.reached else np.empty(0, np.int64)
+        missed = np.unique(np.concatenate(self.missed))
+        return int((~np.isin(missed[missed != MADE], reached)).sum())
+
+
+Flows = dict[int, Flow]
+Stage = Callable[[Flows, Result], Flow]
+"""One node at work: it reads the flows of its inputs, by node, and may add to the result."""
+
+
+class Stateful:
+    """An operator in its place: its gate, its inputs."""
+
+    def __init__(self, node: Aggregate) -> None:
+        self.node = node
+        laned = node.key is not None
+        self.gate = Gate(laned)
+        final = node.emit == "final" and node.window is not None
+        self.operator: Operator = FinalWindows(node, laned=laned) if final else Updates(node, laned=laned)
+
+    def step(self, flow: Flow) -> tuple[Flow, Output]:
+        """Run the operator on a micro-batch."""
+        watermarks = self.gate.advance(flow.signals)
+        output = self.operator.step(flow.rows, watermarks)
+        return Flow(output.emitted, (Shifted(watermarks, self.operator.delay),)), output
+
+
+class Graph:
+    """A plan that runs: sinks in, stages out of it, in topological order.
+
+    Parameters
+    ----------
+    sinks
+        What the plan ends in.
+    """
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self.order, self._same = _topological(sinks)
+        self.sinks = {_sink_name(sink): sink for sink in sinks}
+        self.sources = _named_sources(self.order)
+        self.clocks: dict[str, Clock] = {name: Clock() for name in self.sources}
+        self.stateful = _named_steps(self.order)
+        self.tables = {name: Table(sink) for name, sink in self.sinks.items() if sink.kind == "table"}
+        self._restamps = {id(n): Clock() for n in self.order if isinstance(n, WithEventTime)}
+        self._run: list[tuple[Node, Stage]] = [(node, self._stage(node)) for node in self.order]
+        self._arrivals: Mapping[str, Rows] = {}
+
+    def step(self, arrivals: Mapping[str, Rows]) -> Result:
+        """Run one micro-batch: rows by source name; a source without rows has only its idleness to say."""
+        self._arrivals, result = arrivals, Result()
+        flows: Flows = {}
+        for node, stage in self._run:
+            flows[id(node)] = stage(flows, result)
+        return self._ended(flows, result)
+
+    def close(self) -> Result:
+        """End the input: close every window, first those nearest to the sources."""
+        self._arrivals = {}
+        flows: Flows = {}
+        result = Result()
+        for node, stage in self._run:
+            flow = stage(flows, result)
+            if isinstance(node, Aggregate):
+                rest = self.stateful[node.name].operator.close()
+                flow = Flow(concat([flow.rows, rest], node.schema), flow.signals)
+            flows[id(node)] = flow
+        return self._ended(flows, result)
+
+    def _ended(self, flows: Flows, result: Result) -> Result:
+        for name, sink in self.sinks.items():
+            rows = flows[self._same[id(sink.input)]].rows
+            if rows.height:
+                result.sinks[name] = rows
+                if name in self.tables:
+                    self.tables[name].upsert(rows)
+        return result
+
+    def _stage(self, node: Node) -> Stage:
+        inputs = [self._same[id(part)] for part in node.inputs]
+        if isinstance(node, Source):
+            return self._source(node)
+        if isinstance(node, Aggregate):
+            return self._aggregate(self.stateful[node.name], inputs[0])
+        if isinstance(node, Late):
+            name = node.input.name
+            return lambda flows, result: Flow(result.late.get(name, empty(node.schema)), flows[inputs[0]].signals)
+        if isinstance(node, Concat):
+            return lambda flows, _: _union(node, [flows[i] for i in inputs])
+        if isinstance(node, WithEventTime):
+            return self._restamp(node, inputs[0])
+        apply = compile_step(node)
+        return lambda flows, _: Flow(apply(flows[inputs[0]].rows), flows[inputs[0]].signals)
+
+    def _source(self, node: Source) -> Stage:
+        name, clock = source_name(node), self.clocks[source_name(node)]
+
+        def stage(_flows: Flows, _result: Result) -> Flow:
+            rows = self._arrivals.get(name)
+            rows = empty(node.schema) if rows is None else rows
+            return Flow(rows, (clock.advance(rows),))
+
+        return stage
+
+    def _aggregate(self, stateful: Stateful, source: int) -> Stage:
+        def stage(flows: Flows, result: Result) -> Flow:
+            given = flows[source]
+            flow, output = stateful.step(given)
+            if output.late.height:
+                result.late[stateful.operator.name] = output.late
+                result.missed.append(output.late.index)
+                in_time = given.rows.index[~np.isin(given.rows.index, output.late.index)]
+                result.reached.append(in_time)
+            elif given.rows.height:
+                result.reached.append(given.rows.index)
+            return flow
+
+        return stage
+
+    def _restamp(self, node: WithEventTime, source: int) -> Stage:
+        clock, origin = self._restamps[id(node)], _only_source(node)
+
+        def stage(flows: Flows, result: Result) -> Flow:
+            rows = flows[source].rows
+            clock.follow(self.clocks[source_name(origin)])
+            if rows.height:
+                times, bad = event_times(rows.data.with_columns(node.expr.expr.alias(TIME))[TIME])
+                if bad.any():
+                    result.bad.append(
+                        Bad(origin, node.describe(), "event time is null or before 1970", rows.filter(bad))
+                    )
+                rows = Rows(rows.data, times, rows.partition, rows.offset, rows.index, rows.deleted).filter(~bad)
+            return Flow(rows, (clock.advance(rows),))
+
+        return stage
+
+    @property
+    def restamps(self) -> bool:
+        """Whether a step takes event time anew, and so may find records bad."""
+        return bool(self._restamps)
+
+    def late_schema(self) -> pl.Schema:
+        """Return the columns of late rows: those of the first windowed step."""
+        windowed = [stage.node for stage in self.stateful.values() if stage.node.window is not None]
+        return (
+            Late(windowed[0]).schema
+            if windowed
+            else pl.Schema(dict.fromkeys((WINDOW_START, WINDOW_END, WATERMARK), TIME_TYPE))
+        )
+
+    def progress(self) -> dict[str, Any]:
+        """Return the small part of the state, as JSON values."""
+        return {
+            "clocks": {name: clock.to_json() for name, clock in self.clocks.items()},
+            "restamps": [clock.to_json() for clock in self._restamps.values()],
+            "gates": {name: stage.gate.to_json() for name, stage in self.stateful.items()},
+            "operators": {name: stage.operator.progress() for name, stage in self.stateful.items()},
+        }
+
+    def load(self, progress: Mapping[str, Any]) -> None:
+        """Go on from `progress`; clocks and gates that it does not know start anew."""
+        for name, clock in self.clocks.items():
+            if name in progress["clocks"]:
+                clock.load(progress["clocks"][name])
+        for clock, kept in zip(self._restamps.values(), progress["restamps"], strict=False):
+            clock.load(kept)
+        for name, stage in self.stateful.items():
+            if name in progress["gates"]:
+                stage.gate.load(progress["gates"][name])
+
+
+def source_name(source: Source) -> str:
+    """Return what a source is called in checkpoints and by the runtime: its topic."""
+    return source.topic
+
+
+def _sink_name(sink: Sink) -> str:
+    return f"{sink.kind}:{sink.target}"
+
+
+def _topological(sinks: Sequence[Sink]) -> tuple[list[Node], dict[int, int]]:
+    """Return the nodes that feed the sinks, each after its inputs, and for every node the equal one that stands for it."""
+    order: dict[str, Node] = {}
+    same: dict[int, int] = {}
+    marks: dict[int, str] = {}
+
+    def visit(node: Node) -> None:
+        mark = fingerprint.of_node(node, marks)
+        if mark not in order:
+            for part in node.inputs:
+                visit(part)
+            order[mark] = node
+        same[id(node)] = id(order[mark])
+        for part in node.inputs:
+            same.setdefault(id(part), id(order[fingerprint.of_node(part, marks)]))
+
+    for sink in sinks:
+        visit(sink.input)
+    return list(order.values()), same
+
+
+def _union(node: Concat, parts: Sequence[Flow]) -> Flow:
+    signals = dict.fromkeys(signal for part in parts for signal in part.signals)
+    return Flow(concat([part.rows for part in parts], node.schema), tuple(signals))
+
+
+def _named_sources(order: Sequence[Node]) -> dict[str, Source]:
+    sources: dict[str, Source] = {}
+    for node in order:
+        if isinstance(node, Source):
+            if source_name(node) in sources:
+                raise PlanError(
+                    f"topic {node.topic!r} is read twice with different settings (schema, event time, key, ...); "
+                    "make one stream of it and branch from that."
+                )
+            sources[source_name(node)] = node
+    return sources
+
+
+def _named_steps(order: Sequence[Node]) -> dict[str, Stateful]:
+    """Return the stateful steps by name; two of one name are refused, since state is found by it."""
+    steps: dict[str, Stateful] = {}
+    for node in order:
+        if isinstance(node, Aggregate):
+            if node.name in steps:
+                raise PlanError(
+                    f"two steps are named {node.name!r}, and state is found by name; give one of them another: "
+                    f'.window(..., name="...") or .agg(..., name="...").'
+                )
+            steps[node.name] = Stateful(node)
+    return steps
+
+
+def _only_source(node: Node) -> Source:
+    while not isinstance(node, Source):
+        if len(node.inputs) != 1:
+            raise PlanError(
+                f"{node.describe()}: with_event_time stands after a concat; use it on each stream before sl.concat."
+            )
+        node = node.inputs[0]
+    return node

@@ -1,0 +1,75 @@
+"""What every stateful operator promises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import polars as pl
+
+    from streamlab.engine.batch import Rows
+    from streamlab.engine.watermark import Laned, Merged
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What one micro-batch made of an operator: results, and rows that came too late."""
+
+    emitted: Rows
+    late: Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How an operator's state differs from what was last handed out: frames to keep by name, names to forget.
+
+    A name is never used twice, so a frame once handed out never changes.
+    """
+
+    put: Mapping[str, pl.DataFrame] = field(default_factory=dict)
+    drop: Iterable[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """How much an operator holds."""
+
+    rows: int
+    bytes: int
+    windows: int = 0
+    oldest: int | None = None
+
+
+class Operator(Protocol):
+    """A deterministic transition: state and a micro-batch in, results and late rows out. No clock, no broker, no disk."""
+
+    name: str
+    delay: int
+    """How far its own watermark trails that of its input: nothing older can still be emitted."""
+
+    def step(self, rows: Rows, watermarks: Merged | Laned) -> Output:
+        """Take in a micro-batch."""
+        ...
+
+    def close(self) -> Rows:
+        """Emit all that is still open: the input has ended."""
+        ...
+
+    def changes(self) -> Changes:
+        """Return what changed since the last call."""
+        ...
+
+    def progress(self) -> Any:
+        """Return the small part of the state that no frame holds, as JSON values."""
+        ...
+
+    def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
+        """Go on from frames and progress of a checkpoint; frames of one name may come in several parts."""
+        ...
+
+    def holding(self) -> Holding:
+        """Return how much is held."""
+        ...

@@ -1,0 +1,90 @@
+"""Groups and windows on the way to an aggregation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from streamlab.errors import PlanError
+from streamlab.plan.expressions import IntoExpr, PlanExpr, parse
+from streamlab.plan.windows import Aggregate, Tumbling
+
+if TYPE_CHECKING:
+    from streamlab.frame import StreamFrame
+    from streamlab.plan.nodes import Node
+    from streamlab.table import StreamTable
+
+
+@dataclass(frozen=True)
+class GroupBy:
+    """Rows in groups: what comes next is `window` or `agg`."""
+
+    node: Node
+    by: tuple[str, ...]
+
+    def window(self, window: Tumbling, *, emit: str = "final", name: str | None = None) -> WindowedGroupBy:
+        """Cut each group into windows of event time.
+
+        Parameters
+        ----------
+        window
+            ``sl.tumbling(...)``.
+        emit
+            ``"final"``: one row per group and window, when the window closes. ``"updates"``: its row each time it changes.
+        name
+            The step's identity: its state is found by it. Derived from window and keys if not given.
+        """
+        if not isinstance(window, Tumbling):
+            raise PlanError(
+                f'window: {window!r} is no window; write sl.tumbling("5m"), with grace= for rows out of order.'
+            )
+        return WindowedGroupBy(self, window, emit, name)
+
+    def agg(self, *aggs: IntoExpr, name: str | None = None, **named: IntoExpr) -> StreamTable:
+        """Aggregate each group for ever: a table that every row updates.
+
+        Parameters
+        ----------
+        aggs, named
+            Aggregating expressions.
+        name
+            The step's identity: its state is found by it.
+        """
+        from streamlab.table import StreamTable  # noqa: PLC0415  # tables and groups name each other
+
+        exprs = tuple(map(PlanExpr, parse(aggs, named, step="agg")))
+        return StreamTable(Aggregate(self.node, self.by, None, exprs, "updates", name))
+
+
+@dataclass(frozen=True)
+class WindowedGroupBy:
+    """Rows in groups and windows: what comes next is `agg`."""
+
+    groups: GroupBy
+    cut: Tumbling
+    emit: str
+    name: str | None
+
+    def agg(self, *aggs: IntoExpr, **named: IntoExpr) -> StreamFrame | StreamTable:
+        """Aggregate each group in each window.
+
+        Any aggregating polars expression works. Those that can be put together from partial results (len, count, sum, mean, min, max,
+        var, std, first, last, any, all, null_count) cost memory per group; any other keeps the rows of the open windows, and
+        `explain()` says so.
+
+        Returns
+        -------
+        StreamFrame or StreamTable
+            Final results are events, updates are a table. Columns: grouping columns, window_start, window_end, aggregations.
+
+        Raises
+        ------
+        PlanError
+            If an expression does not aggregate, or names an unknown column.
+        """
+        from streamlab.frame import StreamFrame  # noqa: PLC0415  # frames and groups name each other
+        from streamlab.table import StreamTable  # noqa: PLC0415
+
+        exprs = tuple(map(PlanExpr, parse(aggs, named, step="agg")))
+        node = Aggregate(self.groups.node, self.groups.by, self.cut, exprs, self.emit, self.name)
+        return StreamTable(node) if node.is_table else StreamFrame(node)

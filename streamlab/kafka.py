@@ -1,0 +1,172 @@
+"""Kafka: a cluster as a person holds it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, Literal
+
+import polars as pl
+
+from streamlab.connect.cluster import Cluster
+from streamlab.connect.embedded import EmbeddedBroker
+from streamlab.durations import Duration, milliseconds
+from streamlab.errors import PlanError, did_you_mean
+from streamlab.frame import StreamFrame
+from streamlab.plan.nodes import Source
+from streamlab.runtime.decoding import FORMATS
+from streamlab.runtime.resources import check_start
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from polars.datatypes import DataType, DataTypeClass
+
+BOOTSTRAP = "STREAMLAB_BOOTSTRAP_SERVERS"
+"""The environment variable that names the brokers."""
+
+ON_ERROR = ("dead_letter", "skip", "raise")
+_SAMPLE = 1_000
+
+
+class Kafka:
+    """A Kafka cluster; inert until something is asked of it.
+
+    Parameters
+    ----------
+    bootstrap_servers
+        Addresses, such as ``"localhost:9092"``. Default: $STREAMLAB_BOOTSTRAP_SERVERS.
+    settings
+        Any settings of librdkafka, by their own names: ``Kafka("host:9092", {"security.protocol": "SASL_SSL", ...})``. Those that only
+        a consumer or a producer knows go to that one.
+
+    Examples
+    --------
+    >>> Kafka("localhost:9092", {"sasl.password": "hunter2"})
+    Kafka('localhost:9092', {'sasl.password': '***'})
+    """
+
+    def __init__(self, bootstrap_servers: str | None = None, settings: Mapping[str, Any] | None = None) -> None:
+        servers = bootstrap_servers or os.environ.get(BOOTSTRAP)
+        if not servers:
+            raise PlanError(
+                f'Kafka: no address; give one, such as Kafka("localhost:9092"), or set {BOOTSTRAP}, or use Kafka.embedded().'
+            )
+        self.cluster = Cluster(servers, dict(settings or {}))
+
+    @classmethod
+    def embedded(cls, topics: Mapping[str, int] | None = None) -> Kafka:
+        """Return a broker inside this process, for demos and tests: in memory, gone with the process.
+
+        Parameters
+        ----------
+        topics
+            Topics to make, with their numbers of partitions.
+        """
+        broker = EmbeddedBroker.shared()
+        for name, partitions in (topics or {}).items():
+            broker.create_topic(name, partitions)
+        kafka = cls.__new__(cls)
+        kafka.cluster = Cluster(broker.bootstrap, {}, embedded=broker)
+        return kafka
+
+    def topics(self) -> pl.DataFrame:
+        """Return the cluster's topics: name, partitions, records, and timestamps of the oldest and newest record.
+
+        Raises
+        ------
+        BrokerError
+            If the broker cannot be reached within ten seconds.
+        """
+        return self.cluster.topics()
+
+    def peek(self, topic: str, n: int = 20) -> pl.DataFrame:
+        """Return the newest raw records of a topic: joins no group, commits nothing.
+
+        Raises
+        ------
+        UnknownTopicError
+            If there is no such topic.
+        """
+        return self.cluster.peek(topic, n)
+
+    def stream(
+        self,
+        topic: str,
+        *,
+        schema: Mapping[str, DataType | DataTypeClass] | None = None,
+        format: str = "json",  # noqa: A002  # the field's word, and the contract's
+        event_time: str | None = None,
+        key: str | None = None,
+        on_error: Literal["dead_letter", "skip", "raise"] = "dead_letter",
+        idle_timeout: Duration | None = "30s",
+        start: str | datetime = "earliest",
+        metadata: bool = False,
+    ) -> StreamFrame:
+        """Return a topic's records as a stream.
+
+        Parameters
+        ----------
+        topic
+            Its name.
+        schema
+            Columns and types. None: a sample is read now, and what was inferred is in the frame's schema.
+        format
+            How payloads are written: "json".
+        event_time
+            The column of event times: Datetime, Date, or an integer of milliseconds since 1970 (UTC). Default: the record timestamp.
+        key
+            A promise: rows equal in this column share a partition. Windows by it then run per partition.
+        on_error
+            What becomes of a record that cannot be decoded: "dead_letter" sets it aside, "skip" counts it, "raise" stops.
+        idle_timeout
+            How long a partition may be silent before it stops holding windows open; None: for ever.
+        start
+            Where a pipeline that has never run begins: "earliest", "latest", a duration such as "1h" ago, or a datetime.
+        metadata
+            Whether to add _topic, _partition, _offset, _timestamp, _key and _headers.
+
+        Raises
+        ------
+        PlanError
+            If an option is not valid, or the topic is empty and the schema is to be inferred.
+        UnknownTopicError
+            If the schema is to be inferred and there is no such topic.
+        """
+        step = f"stream {topic!r}"
+        if format not in FORMATS:
+            raise PlanError(f"{step}: format={format!r}; valid are {list(FORMATS)}.{did_you_mean(format, FORMATS)}")
+        if on_error not in ON_ERROR:
+            raise PlanError(
+                f"{step}: on_error={on_error!r}; valid are {list(ON_ERROR)}.{did_you_mean(on_error, ON_ERROR)}"
+            )
+        columns = self._infer(topic, format) if schema is None else pl.Schema(schema)
+        FORMATS[format].check(columns)
+        idle = None if idle_timeout is None else milliseconds(idle_timeout, f"{step}: idle_timeout")
+        return StreamFrame(
+            Source(
+                topic,
+                columns,
+                self.cluster,
+                "kafka",
+                format,
+                event_time,
+                key,
+                on_error,
+                idle,
+                check_start(start),
+                metadata,
+            )
+        )
+
+    def _infer(self, topic: str, format: str) -> pl.Schema:  # noqa: A002  # as in stream()
+        sample = [value for value in self.cluster.sample(topic, _SAMPLE) if value is not None]
+        if not sample:
+            raise PlanError(
+                f"stream {topic!r}: the topic is empty, so there is nothing to infer a schema from; give schema=."
+            )
+        return FORMATS[format].infer(sample)
+
+    def __repr__(self) -> str:
+        """Say what it is, secrets left out; touches no broker."""
+        return f"Kafka{self.cluster.describe()}"

@@ -1,0 +1,124 @@
+"""Pipelines: sinks under one name, with one state, as one job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from streamlab.errors import PlanError
+from streamlab.plan.pipeline import Plan
+from streamlab.runtime import query as queries
+from streamlab.state.folders import valid_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamlab.plan.sinks import Sink as SinkNode
+    from streamlab.runtime.metrics import Report
+    from streamlab.runtime.query import Query
+
+
+@dataclass(frozen=True)
+class Sink:
+    """The end of a stream: give it to a `Pipeline`."""
+
+    node: SinkNode
+
+    def __repr__(self) -> str:
+        """Say what it is; touches no broker."""
+        return self.node.describe()
+
+
+class Pipeline:
+    """One job: sinks, a name, one state.
+
+    Parameters
+    ----------
+    sinks
+        Where results go; each is the end of a stream.
+    name
+        Its identity: consumer group, state and internal topics go by it. None: for exploring, with temporary state, no group, no commits.
+
+    Raises
+    ------
+    PlanError
+        If there is no sink, two sinks are one, two steps share a name, or the name is not safe in paths and topics.
+
+    Examples
+    --------
+    >>> import polars as pl, streamlab as sl
+    >>> events = sl.from_frame(pl.DataFrame({"user": ["a", "b", "a"], "ts": [0, 1, 60_000]}), event_time="ts", topic="events")
+    >>> counts = events.group_by("user").window(sl.tumbling("1m"), emit="updates").agg(pl.len().alias("n"))
+    >>> query = sl.Pipeline([counts.sink_table("counts")]).start(until="latest")
+    >>> query.wait(), query.table("counts")["n"].to_list()
+    (True, [1, 1, 1])
+    """
+
+    def __init__(self, sinks: Sink | Sequence[Sink], *, name: str | None = None) -> None:
+        given = [sinks] if isinstance(sinks, Sink) else list(sinks)
+        for sink in given:
+            if not isinstance(sink, Sink):
+                raise PlanError(
+                    f"Pipeline: {type(sink).__name__} is no sink; end the stream in one, such as .sink_table(...)."
+                )
+        self.plan = Plan(tuple(sink.node for sink in given), None if name is None else valid_name(name))
+        _ = self.plan.steps
+
+    @property
+    def name(self) -> str | None:
+        """The pipeline's name."""
+        return self.plan.name
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of what the plan does: equal wherever the same pipeline is defined."""
+        return self.plan.fingerprint
+
+    def start(self, *, until: Literal["latest"] | None = None, reset: bool = False) -> Query:
+        """Run in the background and return at once; a running query of the same name is replaced, its state kept.
+
+        Parameters
+        ----------
+        until
+            "latest": stop at what the sources hold now. None: go on for ever.
+        reset
+            Go on although the plan has changed: steps that are unchanged keep their state, the others lose it.
+
+        Raises
+        ------
+        PlanChangedError
+            If there is state of another plan; the message shows the difference.
+        BrokerError
+            If the broker cannot be reached, or a topic is not there.
+        StateError
+            If the state cannot be used: locked by another process, not writable, damaged.
+        """
+        return queries.start(self.plan, until=_until(until), reset=reset)
+
+    def run(self, *, until: Literal["latest"] | None = "latest", reset: bool = False) -> Report:
+        """Process what has arrived since last time, commit, and return the counts.
+
+        Windows that are still open stay in the state. What fails is raised. Ctrl-C stops with a commit.
+        """
+        query = self.start(until=until, reset=reset)
+        try:
+            query.wait()
+        except KeyboardInterrupt:
+            query.stop()
+            raise
+        query.stop()
+        return query.report
+
+    def explain(self) -> str:
+        """Return the plan as a tree, results first."""
+        return self.plan.explain()
+
+    def __repr__(self) -> str:
+        """Say what it is; touches no broker."""
+        return f"Pipeline {self.plan.name or 'unnamed'!r} (plan {self.fingerprint})\n{self.explain()}"
+
+
+def _until(until: str | None) -> Literal["latest"] | None:
+    if until is None or until == "latest":
+        return until  # type: ignore[return-value]  # compared with the literal
+    raise PlanError(f'until={until!r}; valid are "latest" (what the sources hold now) and None (for ever).')

@@ -1,0 +1,148 @@
+"""Which aggregations can be put together from partial results, and how.
+
+An aggregation of a window is split into partial columns per micro-batch, combined across batches and finished when read. The known ones
+are recognised by building each from the expression's outermost input and comparing (`meta.eq`). One unknown aggregation makes the step
+keep its rows, and then all of them are worked out from the rows by polars itself.
+
+Variance: partial count, mean and M2 (sum of squared deviations), combined by Chan, Golub and LeVeque, "Updating formulae and a pairwise
+algorithm for computing sample variances" (1979).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from streamlab.plan.expressions import rows_stand_alone
+from streamlab.plan.schema import RESERVED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamlab.plan.windows import Aggregate
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """How one output column is split, combined and finished.
+
+    `split` makes the partial columns from rows, `combine` makes them from partial columns of the same names, `finish` makes the value.
+    """
+
+    kind: str
+    split: tuple[pl.Expr, ...]
+    combine: tuple[pl.Expr, ...]
+    finish: pl.Expr
+
+
+def partial(expr: pl.Expr, schema: pl.Schema, output: pl.DataType, number: int) -> Partial | None:
+    """Return how an aggregation is split into partial results, or None if it needs the rows.
+
+    Parameters
+    ----------
+    expr
+        One aggregating expression with one output.
+    schema
+        Columns of its input.
+    output
+        Type of its result.
+    number
+        Its position in the step, which names its partial columns.
+
+    Examples
+    --------
+    >>> schema = pl.Schema({"x": pl.Float64})
+    >>> partial(pl.col("x").mean(), schema, pl.Float64(), 0).kind
+    'mean'
+    >>> partial(pl.col("x").median(), schema, pl.Float64(), 0) is None
+    True
+    """
+    bare, name = expr.meta.undo_aliases(), expr.meta.output_name()
+    if bare.meta.eq(pl.len()):
+        return _simple("len", pl.len().cast(pl.Int64), "sum", name, output, number)
+    if bare.meta.is_column() or bare.meta.is_literal():
+        return None
+    of = bare.meta.pop(schema=schema)[-1]
+    ordered = _is_ordered(bare, of)
+    if not rows_stand_alone(of, schema, same_length=ordered):
+        return None
+    for kind, (build, combine) in _SIMPLE.items():
+        if bare.meta.eq(build(of)):
+            start = build(of).cast(pl.Int64) if kind in _COUNTS else build(of)
+            return _simple(kind, start, combine, name, output, number)
+    return _mean(bare, of, name, output, number) or _spread(bare, of, name, output, number)
+
+
+_SIMPLE: dict[str, tuple[Callable[[pl.Expr], pl.Expr], str]] = {
+    "count": (lambda e: e.count(), "sum"),
+    "len": (lambda e: e.len(), "sum"),
+    "null_count": (lambda e: e.null_count(), "sum"),
+    "sum": (lambda e: e.sum(), "sum"),
+    "min": (lambda e: e.min(), "min"),
+    "max": (lambda e: e.max(), "max"),
+    "first": (lambda e: e.first(), "first"),
+    "last": (lambda e: e.last(), "last"),
+    "any": (lambda e: e.any(), "max"),
+    "all": (lambda e: e.all(), "min"),
+}
+_COUNTS = {"count", "len", "null_count"}
+
+
+def keeps_rows(step: Aggregate) -> list[str]:
+    """Return the aggregations of a step that need its rows: one such makes it keep them."""
+    outputs = [(e, step.schema[e.meta.output_name()]) for e in step.expanded]
+    return [str(e) for n, (e, dtype) in enumerate(outputs) if partial(e, step.input.schema, dtype, n) is None]
+
+
+def _is_ordered(bare: pl.Expr, of: pl.Expr) -> bool:
+    """Whether an aggregation takes one row by its place: a part in which a filter leaves none must not count as a null."""
+    return bare.meta.eq(of.first()) or bare.meta.eq(of.last())
+
+
+def _column(number: int, part: str) -> str:
+    return f"{RESERVED}{number}_{part}"
+
+
+def _simple(kind: str, start: pl.Expr, combine: str, name: str, output: pl.DataType, number: int) -> Partial:
+    column = _column(number, kind)
+    together: pl.Expr = getattr(pl.col(column), combine)()
+    return Partial(kind, (start.alias(column),), (together,), pl.col(column).cast(output).alias(name))
+
+
+def _mean(bare: pl.Expr, of: pl.Expr, name: str, output: pl.DataType, number: int) -> Partial | None:
+    if not bare.meta.eq(of.mean()) or not output.is_float():
+        return None
+    total, count = _column(number, "sum"), _column(number, "count")
+    start = (of.cast(pl.Float64).sum().alias(total), of.count().cast(pl.Int64).alias(count))
+    value = pl.when(pl.col(count) > 0).then(pl.col(total) / pl.col(count))
+    return Partial("mean", start, (pl.col(total).sum(), pl.col(count).sum()), value.cast(output).alias(name))
+
+
+def _spread(bare: pl.Expr, of: pl.Expr, name: str, output: pl.DataType, number: int) -> Partial | None:
+    for kind in ("var", "std"):
+        for ddof in (1, 0):
+            if output.is_float() and bare.meta.eq(getattr(of, kind)(ddof=ddof)):
+                return _moments(kind, ddof, of, name, output, number)
+    return None
+
+
+def _moments(kind: str, ddof: int, of: pl.Expr, name: str, output: pl.DataType, number: int) -> Partial:
+    count, mean, spread = (_column(number, part) for part in ("count", "mean", "m2"))
+    value = of.cast(pl.Float64)
+    n, average, squares = pl.col(count), pl.col(mean), pl.col(spread)
+    start = (
+        of.count().cast(pl.Int64).alias(count),
+        value.mean().alias(mean),
+        ((value - value.mean()) ** 2).sum().alias(spread),
+    )
+    grand = (average * n).sum() / n.sum()
+    # where no partial holds a value the mean is 0/0: null, as polars' mean of nothing
+    together = (
+        n.sum(),
+        pl.when(n.sum() > 0).then(grand).alias(mean),
+        (squares.sum() + (n * (average - grand) ** 2).sum()).alias(spread),
+    )
+    variance = pl.when(n > ddof).then(squares / (n - ddof))
+    return Partial(kind, start, together, (variance.sqrt() if kind == "std" else variance).cast(output).alias(name))

@@ -1,0 +1,53 @@
+"""A plan as a tree of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from streamlab.plan.aggregations import keeps_rows
+from streamlab.plan.windows import Aggregate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamlab.plan.nodes import Node
+
+
+def tree(node: Node) -> str:
+    """Return a node and all that feeds it, results first, sources last.
+
+    Examples
+    --------
+    >>> import polars as pl, streamlab as sl
+    >>> flights = sl.from_frame(pl.DataFrame({"carrier": ["AA"], "ts": [0]}), event_time="ts", topic="flights")
+    >>> print(tree(flights.filter(pl.col("carrier") == "AA").node))
+    filter [(col("carrier")) == ("AA")]
+    └─ frame 'flights' (frame), event time ts, never idle, errors: raise
+    """
+    return "\n".join(_lines(node, set()))
+
+
+def _lines(node: Node, seen: set[int]) -> Iterator[str]:
+    yield node.describe()
+    if id(node) in seen and node.inputs:
+        yield "└─ (as above)"
+        return
+    seen.add(id(node))
+    yield from (f"   {note}" for note in _notes(node))
+    for position, part in enumerate(node.inputs, 1):
+        last = position == len(node.inputs)
+        for number, line in enumerate(_lines(part, seen)):
+            branch = ("└─ " if last else "├─ ") if number == 0 else ("   " if last else "│  ")
+            yield branch + line
+
+
+def _notes(node: Node) -> Iterator[str]:
+    if not isinstance(node, Aggregate):
+        return
+    if kept := keeps_rows(node):
+        yield f"keeps every row of an open window, because of {', '.join(kept)}: memory and state grow with rows, not keys"
+    yield (
+        f"one task per partition: rows of one {node.key} share a partition"
+        if node.key
+        else "one task over all partitions"
+    )

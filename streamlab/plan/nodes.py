@@ -1,0 +1,381 @@
+"""The nodes of a plan: sources and row-by-row steps.
+
+A node is inert: it knows its inputs, its output schema, which column still carries the source's key, and how to describe itself. It
+checks itself when it is made, which is where the person wrote the mistake.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from streamlab.durations import text
+from streamlab.errors import PlanError
+from streamlab.plan import schema as schemas
+from streamlab.plan.expressions import PlanExpr, check_row_safe, expand
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+class Node:
+    """What every node promises; nodes are compared by what they are, not what they say."""
+
+    label = "step"
+
+    def __post_init__(self) -> None:
+        self.check()
+        _ = self.schema
+
+    def check(self) -> None:
+        """Raise a PlanError if the node cannot be."""
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """Nodes that feed this one."""
+        return (self.input,) if hasattr(self, "input") else ()
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        """Columns this node emits."""
+        raise NotImplementedError
+
+    @property
+    def key(self) -> str | None:
+        """The column whose equal values share a source partition, if one is promised and still there."""
+        return None
+
+    @property
+    def is_table(self) -> bool:
+        """Whether rows are upserts by key rather than events."""
+        return False
+
+    def describe(self) -> str:
+        """One line for `explain`."""
+        raise NotImplementedError
+
+    def identity(self) -> Any:
+        """Return what distinguishes this node, inputs left out, as JSON values."""
+        return self.describe()
+
+
+@dataclass(frozen=True, eq=False)
+class Source(Node):
+    """Records of one topic, or of a frame or file that is replayed as one."""
+
+    topic: str
+    columns: pl.Schema
+    origin: Any = field(repr=False)  # where the records come from: opaque to the plan
+    kind: str = "kafka"
+    format: str = "json"
+    event_time: str | None = None
+    promised_key: str | None = None
+    on_error: str = "dead_letter"
+    idle_timeout: int | None = 30_000
+    start: Any = "earliest"
+    metadata: bool = False
+
+    def check(self) -> None:
+        step = f"stream {self.topic!r}"
+        schemas.check_names(step, self.columns)
+        if self.event_time is not None:
+            schemas.require(f"{step}: event_time", [self.event_time], self.columns)
+            schemas.require_time(step, self.event_time, self.columns[self.event_time])
+        if self.promised_key is not None:
+            schemas.require(f"{step}: key", [self.promised_key], self.columns)
+        if clash := [name for name in schemas.METADATA if self.metadata and name in self.columns]:
+            raise PlanError(f"{step}: metadata=True adds {clash[0]!r}, which the schema has already.")
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        return pl.Schema({**self.columns, **(schemas.METADATA if self.metadata else {})})
+
+    @property
+    def key(self) -> str | None:
+        return self.promised_key
+
+    def describe(self) -> str:
+        clock = self.event_time or "record timestamp"
+        idle = "never idle" if self.idle_timeout is None else f"idle after {text(self.idle_timeout)}"
+        key = f", key {self.promised_key}" if self.promised_key else ""
+        return f"{self.kind} {self.topic!r} ({self.format}), event time {clock}{key}, {idle}, errors: {self.on_error}"
+
+    def identity(self) -> Any:
+        columns = [[name, str(dtype)] for name, dtype in self.schema.items()]
+        return [
+            self.kind,
+            self.topic,
+            self.format,
+            columns,
+            self.event_time,
+            self.promised_key,
+            self.on_error,
+            self.idle_timeout,
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Filter(Node):
+    """Keep the rows for which every predicate is true."""
+
+    input: Node
+    predicates: tuple[PlanExpr, ...]
+    label = "filter"
+
+    def check(self) -> None:
+        for predicate in self.predicates:
+            check_row_safe("filter", predicate.expr, self.input.schema)
+            kind = schemas.after(
+                "filter", self.input.schema, lambda f, p=predicate.expr: f.select(p.alias("predicate"))
+            )
+            if kind["predicate"] not in (pl.Boolean, pl.Null):
+                raise PlanError(f"filter: {predicate} is {kind['predicate']}, not Boolean; compare it with something.")
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        return self.input.schema
+
+    @property
+    def key(self) -> str | None:
+        return self.input.key
+
+    def describe(self) -> str:
+        return f"filter {', '.join(map(str, self.predicates))}"
+
+    def identity(self) -> Any:
+        return ["filter", [p.canonical for p in self.predicates]]
+
+
+@dataclass(frozen=True, eq=False)
+class Select(Node):
+    """Make the columns of a stream anew (`keep=False`), or add to them (`keep=True`: with_columns)."""
+
+    input: Node
+    exprs: tuple[PlanExpr, ...]
+    keep: bool = False
+
+    @property
+    def label(self) -> str:  # type: ignore[override]  # two labels, one mechanism
+        return "with_columns" if self.keep else "select"
+
+    def check(self) -> None:
+        _ = self.schema  # unknown columns first: the safety check needs them
+        for expr in self.exprs:
+            check_row_safe(self.label, expr.expr, self.input.schema)
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        exprs = [e.expr for e in self.exprs]
+        return schemas.after(
+            self.label, self.input.schema, lambda f: f.with_columns(exprs) if self.keep else f.select(exprs)
+        )
+
+    @cached_property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the columns made here."""
+        made = schemas.after(self.label, self.input.schema, lambda f: f.select([e.expr for e in self.exprs]))
+        return tuple(made.names())
+
+    @property
+    def key(self) -> str | None:
+        key = self.input.key
+        if key is None or (self.keep and key not in self.outputs):
+            return key
+        for expr in expand([e.expr for e in self.exprs], self.input.schema):
+            if expr.meta.undo_aliases().meta.eq(pl.col(key)):
+                return expr.meta.output_name()
+        return None
+
+    def describe(self) -> str:
+        return f"{self.label} {', '.join(map(str, self.exprs))}"
+
+    def identity(self) -> Any:
+        return [self.label, [e.canonical for e in self.exprs]]
+
+
+@dataclass(frozen=True, eq=False)
+class Rename(Node):
+    """Give columns other names."""
+
+    input: Node
+    names: dict[str, str]
+    label = "rename"
+
+    def check(self) -> None:
+        schemas.require("rename", self.names, self.input.schema)
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        return schemas.after("rename", self.input.schema, lambda f: f.rename(self.names))
+
+    @property
+    def key(self) -> str | None:
+        return self.names.get(self.input.key, self.input.key) if self.input.key else None
+
+    def describe(self) -> str:
+        return f"rename {', '.join(f'{old} -> {new}' for old, new in self.names.items())}"
+
+
+@dataclass(frozen=True, eq=False)
+class Drop(Node):
+    """Leave columns out."""
+
+    input: Node
+    columns: tuple[str, ...]
+    label = "drop"
+
+    def check(self) -> None:
+        schemas.require("drop", self.columns, self.input.schema)
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        left = pl.Schema({name: dtype for name, dtype in self.input.schema.items() if name not in self.columns})
+        if not left:
+            raise PlanError("drop: no column would be left.")
+        return left
+
+    @property
+    def key(self) -> str | None:
+        return None if self.input.key in self.columns else self.input.key
+
+    def describe(self) -> str:
+        return f"drop {', '.join(self.columns)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Cast(Node):
+    """Change the types of columns; a value that does not fit fails the step."""
+
+    input: Node
+    dtypes: pl.Schema
+    label = "cast"
+
+    def check(self) -> None:
+        schemas.require("cast", self.dtypes, self.input.schema)
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        return schemas.after("cast", self.input.schema, lambda f: f.cast(self.dtypes))
+
+    @property
+    def key(self) -> str | None:
+        return None if self.input.key in self.dtypes else self.input.key
+
+    def describe(self) -> str:
+        return f"cast {', '.join(f'{name} to {dtype}' for name, dtype in self.dtypes.items())}"
+
+
+@dataclass(frozen=True, eq=False)
+class Explode(Node):
+    """One row for each item of list columns."""
+
+    input: Node
+    columns: tuple[str, ...]
+    label = "explode"
+
+    def check(self) -> None:
+        schemas.require("explode", self.columns, self.input.schema)
+        for column in self.columns:
+            if not isinstance(self.input.schema[column], pl.List | pl.Array):
+                raise PlanError(f"explode: column {column!r} is {self.input.schema[column]}, not a List or Array.")
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        return schemas.after("explode", self.input.schema, lambda f: f.explode(list(self.columns)))
+
+    @property
+    def key(self) -> str | None:
+        return None if self.input.key in self.columns else self.input.key
+
+    def describe(self) -> str:
+        return f"explode {', '.join(self.columns)}"
+
+
+@dataclass(frozen=True, eq=False)
+class WithEventTime(Node):
+    """Take event time from an expression from here on."""
+
+    input: Node
+    expr: PlanExpr
+    label = "with_event_time"
+
+    def check(self) -> None:
+        check_row_safe(self.label, self.expr.expr, self.input.schema)
+        found = schemas.after(self.label, self.input.schema, lambda f: f.select(self.expr.expr.alias("event_time")))
+        schemas.require_time(self.label, str(self.expr), found["event_time"])
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        return self.input.schema
+
+    @property
+    def key(self) -> str | None:
+        return self.input.key
+
+    def describe(self) -> str:
+        return f"with_event_time {self.expr}"
+
+    def identity(self) -> Any:
+        return [self.label, self.expr.canonical]
+
+
+@dataclass(frozen=True, eq=False)
+class MapBatches(Node):
+    """Apply a function to each micro-batch, as a polars or a pandas frame."""
+
+    input: Node
+    function: Callable[[Any], Any]
+    columns: pl.Schema
+    flavour: str = "polars"
+
+    @property
+    def label(self) -> str:  # type: ignore[override]  # two labels, one mechanism
+        return "map_batches" if self.flavour == "polars" else "map_pandas"
+
+    def check(self) -> None:
+        if not callable(self.function):
+            raise PlanError(f"{self.label}: {self.function!r} is no function; it must take a frame and return one.")
+        if not self.columns:
+            raise PlanError(f"{self.label}: schema= is empty; name the columns and types that the function returns.")
+        schemas.check_names(self.label, self.columns)
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        return self.columns
+
+    def describe(self) -> str:
+        return f"{self.label} {getattr(self.function, '__qualname__', repr(type(self.function).__name__))}"
+
+    def identity(self) -> Any:
+        return [self.label, self.function, [[name, str(dtype)] for name, dtype in self.columns.items()]]
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Node):
+    """Rows of several streams, each as they come."""
+
+    parts: tuple[Node, ...]
+    label = "concat"
+
+    def check(self) -> None:
+        if len(self.parts) < 2:  # noqa: PLR2004  # a union is of two or more
+            raise PlanError(f"concat: takes two or more streams, got {len(self.parts)}.")
+        first = self.parts[0].schema
+        for number, part in enumerate(self.parts[1:], 2):
+            if part.schema != first:
+                raise PlanError(
+                    f"concat: stream {number} has {dict(part.schema)}, the first has {dict(first)}; they must be equal."
+                )
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        return self.parts
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        return self.parts[0].schema
+
+    def describe(self) -> str:
+        return f"concat of {len(self.parts)}"

@@ -1,0 +1,162 @@
+"""What streams and tables have in common: a schema, a plan, late rows, sinks, and ways to look at results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from streamlab.durations import Duration, milliseconds
+from streamlab.errors import PlanError
+from streamlab.pipeline import Pipeline, Sink
+from streamlab.plan import explain
+from streamlab.plan.sinks import Sink as SinkNode
+from streamlab.plan.sinks import natural_key, nearest_aggregate
+from streamlab.plan.windows import Late
+from streamlab.runtime import bounded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from typing import Self
+
+    import polars as pl
+
+    from streamlab.frame import StreamFrame
+    from streamlab.kafka import Kafka
+    from streamlab.plan.nodes import Node
+    from streamlab.runtime.query import Query
+
+
+class Results:
+    """A plan as a person holds it: its node, and what can be asked of any."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+
+    @property
+    def schema(self) -> pl.Schema:
+        """Columns and types of the results, known without data."""
+        return self.node.schema
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns."""
+        return self.node.schema.names()
+
+    def explain(self) -> str:
+        """Return the plan as a tree, results first, with step names and what each costs."""
+        return explain.tree(self.node)
+
+    def __repr__(self) -> str:
+        """Say what it is; touches no broker."""
+        columns = ", ".join(f"{name}: {dtype}" for name, dtype in self.schema.items())
+        keys = natural_key(self.node)
+        by = f" by {', '.join(keys)}" if self.node.is_table and keys else ""
+        return f"{type(self).__name__}[{columns}]{by}\n{self.explain()}"
+
+    def pipe(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Return ``function(self, *args, **kwargs)``, for steps kept in functions."""
+        return function(self, *args, **kwargs)
+
+    @property
+    def late(self) -> StreamFrame:
+        """The rows that came too late for the windowed step behind these results.
+
+        They carry the step's input columns, the bounds of the window they missed and the watermark they missed it by.
+
+        Raises
+        ------
+        PlanError
+            If there is no windowed step behind the results.
+        """
+        from streamlab.frame import StreamFrame  # noqa: PLC0415  # a frame is one of the results
+
+        step = nearest_aggregate(self.node)
+        if step is None:
+            raise PlanError(
+                "late: no windowed step is behind this stream; .late belongs to the result of .window(...).agg(...)."
+            )
+        return StreamFrame(Late(step))
+
+    def sink_kafka(self, topic: str, *, key: str | Sequence[str] | None = None, kafka: Kafka | None = None) -> Sink:
+        """Send results to a topic as JSON, keyed, in the partition that a Java client would choose.
+
+        Parameters
+        ----------
+        topic
+            Made if it is not there, with as many partitions as the source's: kept for ever for events (a broker deletes by record
+            timestamp, and results carry event times), compacted for tables.
+        key
+            Column or columns of the record key: the text of one, a JSON object of several. Default: what identifies a row.
+        kafka
+            The cluster; default: that of the source.
+        """
+        by = _names(key) if key is not None else self._default_key()
+        origin = None if kafka is None else kafka.cluster
+        return Sink(SinkNode(self.node, "kafka", topic, by, origin=origin))
+
+    def sink_table(self, name: str, *, key: str | Sequence[str] | None = None) -> Sink:
+        """Keep the newest row of every key as a table in the pipeline's state, committed with the offsets.
+
+        Read it with ``query.table(name)``, or from any process with ``sl.open_table(pipeline, name)``.
+
+        Parameters
+        ----------
+        name
+            The table's name.
+        key
+            Column or columns that identify a row. Default: grouping columns and window bounds.
+        """
+        return Sink(SinkNode(self.node, "table", name, _names(key) if key is not None else natural_key(self.node)))
+
+    def sink_parquet(self, path: str | Path) -> Sink:
+        """Write results to a folder as Parquet files, one per commit that has results; a commit done again overwrites its file."""
+        return Sink(SinkNode(self.node, "parquet", str(path)))
+
+    def sink_frame(self, function: Callable[[pl.DataFrame], object], *, name: str | None = None) -> Sink:
+        """Call a function with each micro-batch of results, in the thread of the query; after a crash it may see rows again."""
+        if not callable(function):
+            raise PlanError(f"sink_frame: {function!r} is no function; it must take a polars DataFrame.")
+        return Sink(SinkNode(self.node, "frame", name or getattr(function, "__name__", "function"), function=function))
+
+    def _default_key(self) -> tuple[str, ...]:
+        keys = natural_key(self.node)
+        if self.node.is_table:
+            return keys
+        step = nearest_aggregate(self.node)
+        grouping = tuple(name for name in step.by if name in self.schema) if step else ()
+        if grouping:
+            return grouping
+        return () if self.node.key is None else (self.node.key,)
+
+    def preview(self, n: int = 10, *, last: Duration | None = None) -> pl.DataFrame:
+        """Return the first results of a bounded look at the stream: joins no group, commits nothing.
+
+        Parameters
+        ----------
+        n
+            Rows at most.
+        last
+            How far back to look, counted from the newest record, such as ``"10m"``. Default: the newest 10,000 records.
+        """
+        back = None if last is None else milliseconds(last, "preview: last", positive=True)
+        return bounded.preview(self.node, n, back)
+
+    def collect(self, *, until: str = "latest") -> pl.DataFrame:
+        """Run over all records there are now, in memory, and return the results; every window closes at the end.
+
+        Joins no group, commits nothing. A table gives its last row of every key.
+        """
+        return bounded.collect(self.node, until)
+
+    def show(self, name: str | None = None) -> Query:
+        """Start an unnamed query for exploring: temporary state, joins no group, commits nothing; shown again it replaces itself."""
+        sink = Sink(SinkNode(self.node, "memory", name or "results"))
+        return Pipeline([sink]).start()
+
+    def __copy__(self) -> Self:
+        """Plans never change: a copy is the same."""
+        return self
+
+
+def _names(key: str | Sequence[str]) -> tuple[str, ...]:
+    return (key,) if isinstance(key, str) else tuple(key)

@@ -1,0 +1,1 @@
+"""Where effects meet: threads, clocks, brokers, and the state on disk."""

@@ -1,0 +1,170 @@
+"""Fetched records become rows; what cannot be decoded becomes a dead letter, is skipped, or stops the query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from streamlab.connect.formats.json import Json, encode
+from streamlab.engine.batch import Ints, Rows
+from streamlab.engine.event_time import event_times
+from streamlab.errors import BadRecordError
+from streamlab.plan.schema import METADATA
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from streamlab.connect.formats import Format
+    from streamlab.connect.source import Fetched, Offsets, Records
+    from streamlab.plan.nodes import Source
+
+FORMATS: dict[str, Format] = {"json": Json()}
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record that could not be used, with all that is needed to try it again."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int | None
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+    step: str
+    error: str
+
+
+@dataclass(slots=True)
+class Arrivals:
+    """One fetch, decoded: rows by source, what was bad, and where reading stands after it."""
+
+    rows: dict[str, Rows]
+    positions: Offsets
+    ends: Mapping[str, Mapping[int, int]]
+    at: int
+    size: int
+    finished: bool
+    records: int = 0
+    skipped: int = 0
+    dead: list[DeadLetter] = field(default_factory=list)
+    raw: dict[str, Records] = field(default_factory=dict)
+
+
+class Decoder:
+    """Decodes what a feed fetched for the sources of a plan."""
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        self._sources = sources
+        self.keep_raw = False
+        """Whether records go along with their rows, for steps that may find them bad later."""
+
+    def decode(self, fetched: Fetched) -> Arrivals:
+        """Return a fetch as rows."""
+        arrivals = Arrivals({}, fetched.positions, fetched.ends, fetched.at, fetched.size, fetched.finished)
+        for records in fetched.records:
+            source = self._sources[records.topic]
+            arrivals.records += len(records.offset)
+            arrivals.rows[records.topic] = self._rows(source, records, arrivals)
+            if self.keep_raw:
+                arrivals.raw[records.topic] = records
+        return arrivals
+
+    def _rows(self, source: Source, records: Records, arrivals: Arrivals) -> Rows:
+        data, kept = self._columns(source, records, arrivals)
+        place = [a if kept is None else a[kept] for a in (records.partition, records.offset, records.index)]
+        if source.metadata:
+            data = data.hstack(_metadata(records, kept))
+        if source.event_time is not None:
+            times, bad = event_times(data[source.event_time])
+        else:
+            times = _timestamps(records, kept)
+            bad = times < 0
+        rows = Rows(data, times, *place)
+        if bad.any():
+            what = f"event time {source.event_time or 'of the record'} is null or before 1970"
+            where = np.flatnonzero(bad) if kept is None else kept[bad]
+            self.bad(source, records, [(int(i), what) for i in where], arrivals)
+            rows = rows.filter(~bad)
+        return rows
+
+    def _columns(self, source: Source, records: Records, arrivals: Arrivals) -> tuple[pl.DataFrame, Ints | None]:
+        """Return columns and the positions of the records that they are of; None: all."""
+        if records.frame is not None:
+            return records.frame.select(source.columns.names()), None
+        values, kept = records.values, None
+        if None in values:
+            present = [i for i, value in enumerate(values) if value is not None]
+            arrivals.skipped += len(values) - len(present)
+            kept, values = np.array(present, np.int64), [values[i] for i in present]
+        decoded = FORMATS[source.format].decode(values, source.columns)  # type: ignore[arg-type]  # no value is None here
+        if decoded.bad:
+            found = [(int(b.index if kept is None else kept[b.index]), b.error) for b in decoded.bad]
+            self.bad(source, records, found, arrivals)
+        if decoded.kept is not None:
+            kept = decoded.kept if kept is None else kept[decoded.kept]
+        return decoded.rows, kept
+
+    def bad(
+        self,
+        source: Source,
+        records: Records,
+        found: Sequence[tuple[int, str]],
+        arrivals: Arrivals,
+        step: str = "decode",
+    ) -> None:
+        """Deal with bad records as the source's `on_error` says."""
+        if source.on_error == "skip":
+            arrivals.skipped += len(found)
+            return
+        letters = [_letter(records, i, step, error) for i, error in found]
+        if source.on_error == "raise":
+            first = letters[0]
+            raise BadRecordError(
+                f"{first.topic} partition {first.partition} offset {first.offset}: {first.error} ({first.step}). "
+                'Nothing from it on is committed. on_error="dead_letter" sets such records aside.'
+            )
+        arrivals.dead += letters
+
+
+def _letter(records: Records, i: int, step: str, error: str) -> DeadLetter:
+    message = records.messages[i] if len(records.messages) else None
+    value = records.values[i] if records.frame is None else encode(records.frame[i])[0]
+    headers = tuple((name, None if v is None else bytes(v)) for name, v in (message.headers() or ())) if message else ()
+    return DeadLetter(
+        records.topic,
+        int(records.partition[i]),
+        int(records.offset[i]),
+        message.timestamp()[1] if message else None,
+        message.key() if message else None,
+        value,
+        headers,
+        step,
+        error,
+    )
+
+
+def _timestamps(records: Records, kept: Ints | None) -> Ints:
+    stamps = records.timestamp
+    if stamps is None:
+        stamps = np.array([m.timestamp()[1] for m in records.messages], np.int64)
+    return stamps if kept is None else stamps[kept]
+
+
+def _metadata(records: Records, kept: Ints | None) -> pl.DataFrame:
+    which: Any = range(len(records.offset)) if kept is None else kept
+    chosen = [records.messages[int(i)] for i in which]
+    columns = {
+        "_topic": [records.topic] * len(chosen),
+        "_partition": [m.partition() for m in chosen],
+        "_offset": [m.offset() for m in chosen],
+        "_timestamp": [m.timestamp()[1] for m in chosen],
+        "_key": [m.key() for m in chosen],
+        "_headers": [[{"name": n, "value": v} for n, v in (m.headers() or ())] for m in chosen],
+    }
+    wire = {**METADATA, "_timestamp": pl.Int64()}
+    return pl.DataFrame(columns, schema=wire).cast({"_timestamp": METADATA["_timestamp"]})

@@ -1,0 +1,71 @@
+"""Which partitions are idle, by the wall clock: silent for long enough, with nothing left to fetch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from streamlab.engine.watermark import NEVER
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from streamlab.engine.batch import Rows
+
+LIVE_MS = 600_000
+"""A stream is live when its newest records come within this of their event time."""
+
+
+@dataclass(slots=True)
+class Idleness:
+    """Arrival times of one source's partitions, kept in the checkpoint so that idleness spans runs.
+
+    Parameters
+    ----------
+    timeout
+        Milliseconds of silence after which a partition is idle; None: never.
+    """
+
+    timeout: int | None
+    last: dict[int, int] = field(default_factory=dict)  # partition -> wall clock of its newest record
+    behind: dict[int, int] = field(default_factory=dict)  # partition -> how far behind the wall clock that was
+    empty: set[int] = field(default_factory=set)  # partitions that had nothing when they were assigned
+
+    def assigned(self, now: int, bounds: Mapping[int, tuple[int, int]], positions: Mapping[int, int]) -> None:
+        """Take note of partitions: one without any record is idle at once."""
+        for partition, (low, high) in bounds.items():
+            if low == high and positions.get(partition, 0) >= high and partition not in self.last:
+                self.empty.add(partition)
+            self.last.setdefault(partition, now)
+
+    def heard(self, now: int, rows: Rows) -> None:
+        """Take note of records."""
+        for partition in set(rows.partition.tolist()):
+            newest = int(rows.time[rows.partition == partition].max())
+            self.last[partition], self.behind[partition] = now, now - newest
+            self.empty.discard(partition)
+
+    def idle(self, now: int, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
+        """Return the idle partitions, each with how long beyond the timeout a live one has been silent (NEVER if not live)."""
+        if self.timeout is None:
+            return {}
+        found = {}
+        for partition, last in self.last.items():
+            silent = now - last
+            at_end = positions.get(partition, 0) >= ends.get(partition, 0)
+            if partition in self.empty or (silent >= self.timeout and at_end):
+                live = abs(self.behind.get(partition, LIVE_MS + 1)) <= LIVE_MS
+                found[partition] = silent - self.timeout if live else NEVER
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {
+            "last": {str(p): t for p, t in self.last.items()},
+            "behind": {str(p): t for p, t in self.behind.items()},
+        }
+
+    def load(self, value: Mapping[str, Any]) -> None:
+        """Go on from what `to_json` gave."""
+        self.last = {int(p): t for p, t in value["last"].items()}
+        self.behind = {int(p): t for p, t in value["behind"].items()}

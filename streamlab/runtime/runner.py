@@ -1,0 +1,207 @@
+"""The loop: arrivals in, results out, a commit every second."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import numpy as np
+import polars as pl
+
+from streamlab.connect import dead_letter
+from streamlab.connect.sink import Batch, Recent
+from streamlab.runtime import checkpoint, resources
+from streamlab.runtime.decoding import Arrivals, DeadLetter, Decoder
+from streamlab.runtime.pump import Pump
+from streamlab.runtime.tasks import Task, wall_clock
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from streamlab.connect.source import Offsets
+    from streamlab.engine.lower import Result
+    from streamlab.plan.pipeline import Plan
+
+T = TypeVar("T")
+
+COMMIT_SECONDS = 1.0
+_WAIT = 0.1
+_KEPT_LETTERS = 1_000
+
+
+class Runner:
+    """Runs a plan on the thread that calls `run`, with a pump of two threads in front of it.
+
+    Parameters
+    ----------
+    plan
+        What to run. With a name, offsets are committed to the group of that name and state is kept; without, nothing outlives it.
+    until
+        "latest": stop at what the sources hold at the start; None: go on for ever.
+    reset
+        Whether steps whose plan changed may lose their state.
+    """
+
+    def __init__(self, plan: Plan, *, until: Literal["latest"] | None = None, reset: bool = False) -> None:
+        self.plan, self._until, self._reset = plan, until, reset
+        self._lock = threading.RLock()
+        self._stop, self._paused = threading.Event(), threading.Event()
+        self._store = resources.open_store(plan)
+        try:
+            self.task = Task(plan, self._store)
+            self._decoder = Decoder(self.task.graph.sources)
+            self._decoder.keep_raw = self.task.graph.restamps
+            self._pump = Pump(resources.feed_opener(plan, plan.name), self._decoder, plan.name or "unnamed")
+            self._outlets = resources.Outlets()
+            self.recent = {name: Recent(sink.schema) for name, sink in self.task.graph.sinks.items()}
+            self.late: dict[str, Recent] = {}
+            self.dead: deque[DeadLetter] = deque(maxlen=_KEPT_LETTERS)
+            self._decides = False
+            self._dirty = False
+            self.began = self._committed_at = time.monotonic()
+            self._open()
+        except BaseException:
+            self._store.close()
+            raise
+
+    # --- start ---
+
+    def _open(self) -> None:
+        self._pump.open()
+        try:
+            self._decides = self._pump.call(lambda feed: feed.decides)
+            decision = self._pump.call(lambda feed: feed.committed()) if self._decides else None
+            checkpoint.recover(self._store, decision, self.plan.name)
+            self.task.load(reset=self._reset)
+            self._outlets = resources.open_outlets(self.plan)
+            self._outlets.recover(self.task.head.number if self.task.head else 0)
+            self._assign()
+        except BaseException:
+            self._pump.close()
+            self._outlets.close()
+            raise
+
+    def _assign(self) -> None:
+        bounds = self._pump.call(lambda feed: feed.bounds())
+        starts: Offsets = {}
+        for name, source in self.task.graph.sources.items():
+            known = self.task.positions[name]
+            fresh = {p: b for p, b in bounds[name].items() if p not in known}
+            first = (
+                resources.first_offsets(source, fresh, wall_clock())
+                if not known
+                else {p: b[0] for p, b in fresh.items()}
+            )
+            starts[name] = {**first, **{p: o for p, o in known.items() if p in bounds[name]}}
+        self.task.assign(bounds, starts)
+        until = {n: {p: high for p, (_, high) in at.items()} for n, at in bounds.items()} if self._until else None
+        self._pump.call(lambda feed: feed.start(starts, until))
+
+    # --- the loop ---
+
+    def run(self) -> None:
+        """Process until stopped, or until the end of a bounded run; what was done is committed."""
+        self._pump.flow()
+        try:
+            while not self._stop.is_set():
+                if self._paused.is_set():
+                    self._commit_if_due()
+                    self._stop.wait(_WAIT)
+                    continue
+                arrivals = self._pump.get(_WAIT)
+                if arrivals is not None:
+                    with self._lock:
+                        self._process(arrivals)
+                    if arrivals.finished:
+                        break
+                self._commit_if_due()
+            self._commit()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of threads, connections and the state; what was not committed is as if it had not been read."""
+        self._pump.close()
+        self._outlets.close()
+        self._store.close()
+
+    def stop(self) -> None:
+        """Ask the loop to commit and end."""
+        self._stop.set()
+
+    def pause(self) -> None:
+        """Ask the loop to rest: nothing is processed, what was is committed."""
+        self._paused.set()
+
+    def resume(self) -> None:
+        """Go on after a pause."""
+        self._paused.clear()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the loop rests."""
+        return self._paused.is_set()
+
+    def locked(self, read: Callable[[], T]) -> T:
+        """Read the state between two batches, from any thread."""
+        with self._lock:
+            return read()
+
+    # --- a batch ---
+
+    def _process(self, arrivals: Arrivals) -> None:
+        read = any(at != self.task.positions[name] for name, at in arrivals.positions.items())
+        result = self.task.process(arrivals)
+        for bad in result.bad:
+            records = arrivals.raw[bad.source.topic]
+            places = np.searchsorted(records.index, np.unique(bad.rows.index))
+            self._decoder.bad(bad.source, records, [(int(i), bad.error) for i in places], arrivals, bad.step)
+        self.task.count(arrivals)
+        self._dead(arrivals.dead)
+        self._deliver(result)
+        self._dirty = self._dirty or read or bool(result.sinks)
+        self._measure(arrivals)
+
+    def _deliver(self, result: Result) -> None:
+        for name, rows in result.sinks.items():
+            self.recent[name].add(rows.data)
+            if name in self._outlets.by_sink:
+                self._outlets.by_sink[name].write(Batch(rows.data, rows.time, rows.deleted))
+        for step, rows in result.late.items():
+            self.late.setdefault(step, Recent(rows.data.schema)).add(rows.data)
+            if self._outlets.late is not None:
+                self._outlets.late.write(Batch(rows.data.with_columns(pl.lit(step).alias("step")), rows.time))
+
+    def _dead(self, letters: list[DeadLetter]) -> None:
+        if letters:
+            self.dead.extend(letters)
+            if self._outlets.dead_letters is not None:
+                dead_letter.send(*self._outlets.dead_letters, letters, wall_clock())
+
+    def _measure(self, arrivals: Arrivals) -> None:
+        if not arrivals.records:
+            return
+        counters, now = self.task.counters, wall_clock()
+        counters.batch(time.monotonic(), arrivals.records)
+        counters.latency.append(now - arrivals.at)
+        newest = max((int(rows.time.max()) for rows in arrivals.rows.values() if rows.height), default=None)
+        if newest is not None:
+            counters.delay.append(now - newest)
+
+    # --- commits ---
+
+    def _commit_if_due(self) -> None:
+        if self._dirty and time.monotonic() - self._committed_at >= COMMIT_SECONDS:
+            self._commit()
+
+    def _commit(self) -> None:
+        if not self._dirty:
+            return
+        decide = (
+            (lambda offsets, mark: self._pump.call(lambda feed: feed.commit(offsets, mark))) if self._decides else None
+        )
+        with self._lock:
+            checkpoint.commit(self.task, self._outlets.flush, decide)
+        self._dirty, self._committed_at = False, time.monotonic()

@@ -1,0 +1,1 @@
+"""State: segments and checkpoints on disk, who holds them, and where they are."""

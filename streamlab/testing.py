@@ -1,0 +1,313 @@
+"""The testing kit: a pipeline driven record by record, with a clock moved by hand. The same engine, no broker, no threads."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import polars as pl
+
+from streamlab.connect import dead_letter
+from streamlab.connect.source import Fetched, Records
+from streamlab.durations import Duration, milliseconds
+from streamlab.errors import PlanError, did_you_mean
+from streamlab.plan.pipeline import Plan
+from streamlab.plan.schema import WINDOW_END, WINDOW_START
+from streamlab.plan.sinks import Sink as SinkNode
+from streamlab.plan.sinks import natural_key, nearest_aggregate
+from streamlab.results import Results
+from streamlab.runtime import checkpoint
+from streamlab.runtime.decoding import Decoder
+from streamlab.runtime.resources import Outlets
+from streamlab.runtime.tasks import Task
+from streamlab.state.folders import STATE_FILE
+from streamlab.state.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from streamlab.engine.batch import Rows
+    from streamlab.engine.lower import Result
+    from streamlab.pipeline import Pipeline
+    from streamlab.plan.nodes import Node
+    from streamlab.runtime.decoding import DeadLetter
+    from streamlab.runtime.metrics import Metrics
+
+EPOCH = 1_700_000_000_000
+"""Where the wall clock stands at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A result: its key (a value, or a tuple of several), its columns (None: the key is deleted), its event time in milliseconds."""
+
+    key: Any
+    value: dict[str, Any] | None
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A record as the decoder asks for it."""
+
+    _key: bytes | None
+    _timestamp: int
+    _partition: int
+    _offset: int
+
+    def key(self) -> bytes | None:
+        return self._key
+
+    def timestamp(self) -> tuple[int, int]:
+        return (1, self._timestamp)
+
+    def partition(self) -> int:
+        return self._partition
+
+    def offset(self) -> int:
+        return self._offset
+
+    def headers(self) -> None:
+        return None
+
+
+class StreamTester:
+    """Drives a stream, a table or a pipeline by hand.
+
+    Every call of `send` is a micro-batch of one record, `send_batch` one of several. A partition to which nothing was sent is empty,
+    and so idle.
+
+    Parameters
+    ----------
+    what
+        The stream, the table, or a pipeline.
+    tables
+        Static tables by topic.
+    partitions
+        How many partitions each topic has.
+
+    Examples
+    --------
+    >>> import polars as pl, streamlab as sl
+    >>> flights = sl.Kafka("localhost:9092").stream("flights", schema={"carrier": pl.String})
+    >>> counts = flights.group_by("carrier").window(sl.tumbling("1m")).agg(pl.len().alias("n"))
+    >>> with StreamTester(counts) as t:
+    ...     t.send("flights", {"carrier": "AA"}, timestamp=0)
+    ...     t.send("flights", {"carrier": "AA"}, timestamp=60_000)
+    ...     [(r.key, r.value["n"], r.timestamp) for r in t.read()]
+    [('AA', 1, 59999)]
+    """
+
+    def __init__(
+        self, what: Results | Pipeline, *, tables: Mapping[str, Any] | None = None, partitions: int = 1
+    ) -> None:
+        if tables:
+            raise PlanError(f"StreamTester: tables={list(tables)}: the plan joins no table.")
+        self._plan = Plan((SinkNode(what.node, "memory", "results"),)) if isinstance(what, Results) else what.plan
+        self._partitions, self._now = partitions, EPOCH
+        self._folder = tempfile.TemporaryDirectory(prefix="streamlab-tester-")
+        self._sent: dict[str, dict[int, int]] = {
+            s.topic: dict.fromkeys(range(partitions), 0) for s in self._plan.sources
+        }
+        self._results: list[Record] = []
+        self._late: list[Record] = []
+        self._dead: list[DeadLetter] = []
+        self._open()
+
+    def _open(self) -> None:
+        self._store = SqliteStore(Path(self._folder.name) / STATE_FILE, durable=False)
+        checkpoint.recover(self._store, None, None)
+        self._task = Task(self._plan, self._store, now=lambda: self._now)
+        self._decoder = Decoder(self._task.graph.sources)
+        self._decoder.keep_raw = self._task.graph.restamps
+        self._task.load()
+        bounds = {topic: {p: (0, high) for p, high in at.items()} for topic, at in self._sent.items()}
+        self._task.assign(bounds, {topic: dict(at) for topic, at in self._sent.items()})
+
+    def send(
+        self,
+        topic: str,
+        value: Mapping[str, Any] | bytes | None,
+        *,
+        key: Any = None,
+        timestamp: int | None = None,
+        partition: int = 0,
+    ) -> None:
+        """Send one record, as a micro-batch of one.
+
+        Parameters
+        ----------
+        topic
+            Where to.
+        value
+            Columns as JSON values, raw bytes, or None for a record without a payload.
+        key
+            The record key.
+        timestamp
+            The record timestamp in milliseconds; default: the wall clock.
+        partition
+            Which partition.
+        """
+        self.send_batch(
+            topic, [{"value": value, "key": key, "timestamp": timestamp, "partition": partition}], wrapped=True
+        )
+
+    def send_batch(self, topic: str, records: Iterable[Any], *, wrapped: bool = False) -> None:
+        """Send several records as one micro-batch.
+
+        Parameters
+        ----------
+        topic
+            Where to.
+        records
+            Columns as JSON values, raw bytes or None; with ``wrapped=True`` dicts of the arguments of `send`.
+        wrapped
+            Whether records say their key, timestamp and partition.
+        """
+        if topic not in self._sent:
+            raise PlanError(
+                f"send: no source reads {topic!r}; there are {list(self._sent)}.{did_you_mean(topic, self._sent)}"
+            )
+        given = [record if wrapped else {"value": record} for record in records]
+        if not given:
+            return
+        arrivals = self._decoder.decode(self._fetched(topic, given))
+        result = self._task.process(arrivals)
+        for bad in result.bad:
+            raw = arrivals.raw[bad.source.topic]
+            places = np.searchsorted(raw.index, np.unique(bad.rows.index))
+            self._decoder.bad(bad.source, raw, [(int(i), bad.error) for i in places], arrivals, bad.step)
+        self._task.count(arrivals)
+        self._dead += arrivals.dead
+        self._keep(result)
+
+    def _fetched(self, topic: str, given: list[dict[str, Any]]) -> Fetched:
+        messages = []
+        for record in given:
+            partition = record.get("partition") or 0
+            if not 0 <= partition < self._partitions:
+                raise PlanError(
+                    f"send: partition {partition}; {topic!r} has {self._partitions}: StreamTester(..., partitions=...)."
+                )
+            stamp = record.get("timestamp")
+            messages.append(
+                _Message(
+                    _key(record.get("key")),
+                    self._now if stamp is None else stamp,
+                    partition,
+                    self._sent[topic][partition],
+                )
+            )
+            self._sent[topic][partition] += 1
+        columns = [np.array([read(m) for m in messages], np.int64) for read in (_Message.partition, _Message.offset)]
+        stamps = np.array([m.timestamp()[1] for m in messages], np.int64)
+        values = [_payload(record["value"]) for record in given]
+        records = Records(topic, values, None, *columns, np.arange(len(messages)), stamps, messages)
+        return Fetched(
+            (records,),
+            {topic: dict(self._sent[topic])},
+            {topic: dict(self._sent[topic])},
+            self._now,
+            count=len(messages),
+        )
+
+    def advance(self, by: Duration) -> None:
+        """Move the wall clock on: partitions go idle, and windows on a quiet live stream close."""
+        self._now += milliseconds(by, "advance")
+        self._keep(self._task.tick())
+
+    def close_input(self) -> None:
+        """End the input, as a bounded `collect` does: every window closes."""
+        self._keep(self._task.close())
+
+    def _keep(self, result: Result) -> None:
+        for name, rows in result.sinks.items():
+            self._results += _records(self._task.graph.sinks[name].input, rows)
+        for step, rows in result.late.items():
+            self._late += _late_records(self._task.graph.stateful[step].node.by, rows)
+
+    def read(self) -> list[Record]:
+        """Return the results since the last read, in order."""
+        found, self._results = self._results, []
+        return found
+
+    def late(self) -> list[Record]:
+        """Return the rows that came too late since the last call, with the window and the watermark they missed."""
+        found, self._late = self._late, []
+        return found
+
+    def dead_letters(self) -> pl.DataFrame:
+        """Return the records that could not be used since the last call."""
+        found, self._dead = self._dead, []
+        return dead_letter.frame_of(found)
+
+    def state(self) -> pl.DataFrame:
+        """Return what each step holds: step, rows, bytes, windows."""
+        held = [(name, h.rows, h.bytes, h.windows) for name, h in self._task.holding().items()]
+        schema = {"step": pl.String, "rows": pl.Int64, "bytes": pl.Int64, "windows": pl.Int64}
+        return pl.DataFrame(held, schema=schema, orient="row")
+
+    def table(self, name: str) -> pl.DataFrame:
+        """Return a table sink's rows."""
+        return self._task.graph.tables[f"table:{name}"].frame()
+
+    def metrics(self) -> Metrics:
+        """Return the counters."""
+        held = self._task.holding().values()
+        return self._task.counters.snapshot(0.0, 0.0, sum(h.bytes for h in held), sum(h.rows for h in held))
+
+    def restart(self) -> None:
+        """Stop and open again from the persisted state."""
+        checkpoint.commit(self._task, Outlets().flush, None)
+        counters = self._task.counters
+        self._store.close()
+        self._open()
+        self._task.counters = counters
+
+    def close(self) -> None:
+        """Let go of the state."""
+        self._store.close()
+        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        """Return the tester."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close it."""
+        self.close()
+
+
+def _key(key: Any) -> bytes | None:
+    return key if key is None or isinstance(key, bytes) else (key if isinstance(key, str) else json.dumps(key)).encode()
+
+
+def _payload(value: Any) -> bytes | None:
+    return value if value is None or isinstance(value, bytes) else json.dumps(value, default=str).encode()
+
+
+def _records(node: Node, rows: Rows) -> list[Record]:
+    by = (
+        natural_key(node)
+        if node.is_table
+        else tuple(name for name in natural_key(node) if name not in (WINDOW_START, WINDOW_END))
+    )
+    if not by and node.key and nearest_aggregate(node) is None:
+        by = (node.key,)
+    gone = [False] * rows.height if rows.deleted is None else rows.deleted.tolist()
+    return _as_records(by, rows, gone)
+
+
+def _late_records(by: tuple[str, ...], rows: Rows) -> list[Record]:
+    return _as_records(by, rows, [False] * rows.height)
+
+
+def _as_records(by: tuple[str, ...], rows: Rows, gone: list[bool]) -> list[Record]:
+    keys = rows.data.select(by).rows() if by else [(None,)] * rows.height
+    values = rows.data.rows(named=True)
+    found = zip(keys, values, rows.time.tolist(), gone, strict=True)
+    return [Record(key[0] if len(key) == 1 else key, None if dead else value, time) for key, value, time, dead in found]

@@ -1,0 +1,1 @@
+"""Programs that are measured side by side on one real Kafka."""
