@@ -6,47 +6,46 @@ the error that a person sees says "Connection refused" rather than "timed out".
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 
-from streamlab.connect.settings import LOGGER, admin_settings, consumer_settings, scrub
+from streamlab.connect.settings import LOGGER, consumer_settings, scrub
 from streamlab.errors import BrokerError, PlanError
 
 if TYPE_CHECKING:
-    import logging
     from collections.abc import Callable, Iterator, Mapping
 
-    from confluent_kafka.admin import ClusterMetadata
+T = TypeVar("T")
+Partition = tuple[str, int]
+"""A topic and the number of one of its partitions."""
 
-_SLICE = 0.2
-"""Seconds between two looks at what went wrong."""
+_CAUSES = frozenset({"FAIL", "BROKER", "ERROR"})
+"""The kinds of log lines that tell why a connection failed."""
 
-_NOISE = re.compile(r"\[thrd:[^]]*\]: |/(?:bootstrap|\d+)(?=: )| \(after [^)]*\)|^\S+: (?=\S+:\d+: )")
-_HOPELESS = re.compile(
-    r"SASL|SSL handshake|certificate|Invalid response size|parse error|No brokers configured|authentication", re.IGNORECASE
-)
+_NOISE = re.compile(r"\[thrd:[^]]*\]: |/(?:bootstrap|\d+)(?=: )| \(after [^)]*\)")
+_HOPELESS = re.compile(r"SASL|SSL handshake|certificate|Invalid response size|parse error|No brokers configured")
 _ADVICE = (
     (r"Connection refused", "Nothing listens there: is the broker running, and is it this host and port?"),
-    (r"resolve", "The host name is not known here: is it misspelt, or only known inside the broker's network?"),
-    (r"SASL|authentication", "Check security.protocol, sasl.mechanism, sasl.username and sasl.password."),
-    (r"PLAINTEXT broker listener", 'The broker speaks no TLS there: set security.protocol to "PLAINTEXT" or use its TLS port.'),
-    (r"certificate|SSL|ssl", "Check security.protocol, ssl.ca.location and, with client certificates, ssl.key.location."),
+    (r"resolve", "The host name is not known here: is it misspelt, or known inside the broker's network only?"),
+    (r"SASL", "Check security.protocol, sasl.mechanism, sasl.username and sasl.password."),
+    (r"PLAINTEXT broker", 'The broker speaks no TLS there: set security.protocol to "PLAINTEXT", or use its TLS port.'),
+    (r"certificate|SSL", "Check security.protocol and ssl.ca.location and, for client certificates, ssl.key.location."),
     (r"Invalid response size", "What answers there is no Kafka: is it this port?"),
-    (r"[Dd]isconnected|closed by peer", 'The listener may want TLS or a login: set security.protocol to "SSL" or "SASL_SSL".'),
-    (r"parse error|No brokers", 'An address is host:port, such as "localhost:9092"; several are separated by commas.'),
-    (r"[Tt]imed out|timeout", "Something takes the connection but does not answer as Kafka: is it this port, and does a firewall let it through?"),
+    (r"[Dd]isconnected", 'The listener may want TLS or a login: security.protocol is then "SSL" or "SASL_SSL".'),
+    (r"parse error|No brokers", 'An address is host:port, such as "localhost:9092"; commas separate several.'),
+    (r"[Tt]imed out", "Something may hold the connection but not answer as Kafka: is it this port? A firewall?"),
 )
+_ADDRESS = re.compile(r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?([^/\s:@]+|\[[0-9a-f:]+\])(:\d+)?", re.IGNORECASE)
 _INSPECTION: dict[str, Any] = {
     "auto.offset.reset": "earliest",  # what retention deletes while one looks is no error
     "enable.partition.eof": True,
     "fetch.max.bytes": 16 << 20,
-    # not less: a broker gives all partitions but one only batches that fit, and the rest would wait for their turn
+    # not less: of all partitions but one a broker sends only batches that fit, and the others would wait for their turn
     "fetch.message.max.bytes": 1 << 20,
     "fetch.queue.backoff.ms": 1,
     "fetch.wait.max.ms": 10,
@@ -74,80 +73,106 @@ class Deadline:
         return max(0.0, self._end - time.monotonic())
 
 
-@dataclass(slots=True)
 class Listener:
     """What one client says: passed on to logging, and remembered for the error that may follow.
 
     Parameters
     ----------
+    where
+        Addresses that the client was given.
     settings
-        The client's settings, whose secrets are kept out of every message.
-    logger
-        Where messages go.
+        Its settings, whose secrets are kept out of every message; an `error_cb` in them is called too.
     """
 
-    settings: Mapping[str, Any]
-    logger: logging.Logger = LOGGER
-    causes: dict[str, None] = field(default_factory=dict)
-    _user_callback: Callable[[KafkaError], None] | None = None
+    def __init__(self, where: str, settings: Mapping[str, Any]) -> None:
+        self.causes: dict[str, None] = {}
+        self._where, self._settings = where, settings
+        self._callback: Callable[[KafkaError], None] | None = settings.get("error_cb")
 
-    def log(self, level: int, _format: str, facility: str, _client: str, text: str) -> None:
-        """Take a line of librdkafka's log; confluent-kafka calls it like a logger's method."""
+    def added_to(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings of a client that tells this listener."""
+        return {**settings, "error_cb": self.error, "logger": self}
+
+    def log(self, level: int, _form: str, kind: str, _client: str, text: str) -> None:
+        """Take a line of librdkafka's log, as confluent-kafka hands it to a logger."""
         text = self._clean(text)
-        if facility in {"FAIL", "BROKER", "REQTMOUT", "ERROR"} and text not in self.causes:
+        known = text in self.causes
+        if kind in _CAUSES:
             self.causes[text] = None
-        self.logger.log(level, "%s: %s", facility, text)
+        LOGGER.log(logging.DEBUG if known else level, "%s: %s", kind, text)
 
     def error(self, error: KafkaError) -> None:
         """Take an error that belongs to no call."""
-        if error.code() != KafkaError._ALL_BROKERS_DOWN or not self.causes:  # noqa: SLF001  # so named in the public API
+        if error.code() != KafkaError._ALL_BROKERS_DOWN or "No brokers" in error.str():  # noqa: SLF001  # its public name
             self.causes[self._clean(error.str())] = None
-        if self._user_callback is not None:
-            self._user_callback(error)
-
-    def __call__(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return settings with this listener in them."""
-        self._user_callback = settings.get("error_cb")
-        return {**settings, "error_cb": self.error, "logger": self}
+        if self._callback is not None:
+            self._callback(error)
 
     @property
     def hopeless(self) -> bool:
         """Whether trying again cannot help."""
         return any(_HOPELESS.search(cause) for cause in self.causes)
 
-    def failure(self, what: str, where: str, seconds: float) -> BrokerError:
-        """Return the error for a call that got no answer: the cause, and what to do about it."""
-        causes = [cause for cause in self.causes if "brokers are down" not in cause]
-        told = "; ".join(causes[-2:]) or f"no answer within {seconds:g} s (timed out)"
+    def failure(self, what: str, reason: str) -> BrokerError:
+        """Return the error for a call that got no answer: the causes, and what to do about them."""
+        told = "; ".join(list(self.causes)[-2:]) or reason
         advice = next((text for pattern, text in _ADVICE if re.search(pattern, told)), "")
-        elsewhere = [cause for cause in causes if not any(host and host in cause for host in where.split(","))]
-        if causes and len(elsewhere) == len(causes) and not self.hopeless:
-            advice = "The broker names this address for itself (advertised.listeners), and it cannot be reached from here."
-        return BrokerError(f"cannot {what} at {where}: {told}. {advice}".rstrip())
+        hosts = [address.rpartition("://")[2].strip() for address in self._where.split(",")]
+        if self.causes and not self.hopeless and not any(host in told for host in hosts):
+            advice = (
+                "The broker gave this address as its own (advertised.listeners), but it cannot be reached from here."
+            )
+        return BrokerError(f"cannot {what} at {self._where}: {told}. {advice}".rstrip())
 
     def _clean(self, text: str) -> str:
-        return scrub(_NOISE.sub("", text), self.settings)
-
-
-@contextmanager
-def admin_client(settings: Mapping[str, Any]) -> Iterator[tuple[AdminClient, Listener]]:
-    """Open a client that asks questions; close it afterwards."""
-    listener = Listener(settings)
-    client = made(lambda: AdminClient(listener(admin_settings(settings))), settings)
-    with client:
-        yield client, listener
+        return scrub(_NOISE.sub("", text), self._settings)
 
 
 @contextmanager
 def inspector(settings: Mapping[str, Any]) -> Iterator[tuple[Consumer, Listener]]:
-    """Open a consumer for a look at a few records: assigned only, so it joins no group, and it commits nothing."""
-    listener = Listener(settings)
+    """Open a consumer for a look at a few records: it joins no group and commits nothing, and is closed at the end."""
+    listener = Listener(settings["bootstrap.servers"], settings)
     chosen = {**consumer_settings(settings, group="streamlab-inspection"), **_INSPECTION}
-    client = made(lambda: Consumer(listener(chosen)), settings)
+    consumer = made(lambda: Consumer(listener.added_to(chosen)), settings)
     try:
-        yield client, listener
+        yield consumer, listener
     finally:
-        client.close()
+        consumer.close()
 
 
-def made[T](make: Callable[[], T], settings: Mapping[str, Any]) -> T: ...
+def check_addresses(bootstrap: str) -> None:
+    """Refuse what is no list of addresses.
+
+    Raises
+    ------
+    PlanError
+        Naming the part that is none, and the valid form.
+
+    Examples
+    --------
+    >>> check_addresses("http://localhost:9092")
+    Traceback (most recent call last):
+    streamlab.errors.PlanError: 'http://localhost:9092' is no address of a broker; valid is host:port, such as "localhost:9092"...
+    """
+    for address in bootstrap.split(","):
+        if not _ADDRESS.fullmatch(address.strip()):
+            raise PlanError(
+                f"{scrub(address.strip(), {})!r} is no address of a broker; valid is host:port, such as "
+                '"localhost:9092", several of them separated by commas.'
+            )
+
+
+def made(make: Callable[[], T], settings: Mapping[str, Any]) -> T:
+    """Return a new client.
+
+    Raises
+    ------
+    PlanError
+        If librdkafka does not take the settings together; its words without the secrets in them.
+    """
+    try:
+        return make()
+    except (KafkaException, TypeError, ValueError) as error:
+        reason = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+    # outside of the except block, so that the original, which may quote a secret, is not shown with it
+    raise PlanError(f"Kafka settings: {scrub(reason, settings)}.")

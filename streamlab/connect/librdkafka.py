@@ -105,7 +105,10 @@ def refusal(name: str, value: str) -> str | None:
     >>> refusal("lingr.ms", "20")
     'No such configuration property: "lingr.ms"'
     """
-    calls = library()
+    try:
+        calls = library()
+    except BrokerError:
+        return None  # it cannot be tried; a client will say so when it is made
     message = ctypes.create_string_buffer(_MESSAGE_BYTES)
     conf = calls.rd_kafka_conf_new()
     try:

@@ -316,7 +316,7 @@ def conform(frame: pl.DataFrame, schema: pl.Schema, step: str) -> pl.DataFrame:
             raise UnknownColumnError(step, name, frame.columns)
         if frame.schema[name] != dtype:
             raise StepError(f"{step}: column {name!r} is {frame.schema[name]}; it must be {dtype}. Cast it before.")
-    return frame.select(schema.names()) if schema else pl.DataFrame(height=frame.height)
+    return frame[schema.names()] if schema else pl.DataFrame(height=frame.height)
 
 
 def grown(array: npt.NDArray[Any], size: int, fill: int) -> npt.NDArray[Any]:
@@ -371,7 +371,7 @@ def differ(left: pl.DataFrame, right: pl.DataFrame) -> Mask:
 def _first_equal(keys: pl.DataFrame) -> Slots:
     """Return for each row the first row with an equal key."""
     numbered = pl.DataFrame([column.alias(str(i)) for i, column in enumerate(keys)]).with_row_index("row")
-    return numbered.select(pl.col("row").cast(pl.Int64).first().over(pl.exclude("row"))).to_series().to_numpy()
+    return numbered.select(pl.col("row").cast(pl.Int64).first().over(numbered.columns[1:])).to_series().to_numpy()
 
 
 def _own(frame: pl.DataFrame) -> pl.DataFrame:

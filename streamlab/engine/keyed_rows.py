@@ -23,7 +23,7 @@ from streamlab.engine.key_index import HashRows, KeyIndex, Mask, SlotFrame, Slot
 from streamlab.errors import PlanError, StateDamagedError, StateError, StepError, StreamlabError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 DELETED = "_deleted"
 
@@ -161,8 +161,8 @@ class KeyedRows:
     def frame(self) -> pl.DataFrame:
         """Return all rows, key columns first, in order of first insertion.
 
-        A key that was deleted and put again stands where it was put again. After `load` the order is that of the runs:
-        by the first run that has the key since its deletion.
+        A key that was deleted and put again stands where it was put again. `load` restores the order as far as the
+        rows of a run come in theirs, but a key that was deleted and put again may have its old place back.
         """
         slots = self._values.used()
         return self._rows(slots[np.argsort(self._born[slots])])
@@ -206,7 +206,7 @@ class KeyedRows:
         StateError
             There are rows already.
         StateDamagedError
-            A run is out of order, or has other columns than `changes` gave it.
+            A run is out of order, or is not what `changes` gave.
         """
         if len(self._index) or self._runs:
             raise StateError(f"KeyedRows.load: {len(self._index):,} keys are here already; load into a new object.")
@@ -215,7 +215,7 @@ class KeyedRows:
                 raise StateDamagedError(
                     f"KeyedRows.load: run {number} after run {self._next_run - 1}; sort them first."
                 )
-            self._runs.append(_Run(number, self._load(number, pl.concat([frame for _, frame in frames]))))
+            self._runs.append(_Run(number, self._load(number, [frame for _, frame in frames])))
             self._next_run = number + 1
         self._changed[:] = False
 
@@ -224,14 +224,17 @@ class KeyedRows:
         arrays = (self._held, self._saved, self._changed, self._born, *(run.slots for run in self._runs))
         return self._index.estimated_size() + self._values.estimated_size() + sum(array.nbytes for array in arrays)
 
-    def _load(self, number: int, rows: pl.DataFrame) -> Slots:
+    def _load(self, number: int, frames: Sequence[pl.DataFrame]) -> Slots:
         """Take in one run and return the slots of its keys."""
+        schema = pl.Schema({**self._schema, DELETED: pl.Boolean()})
         try:
-            rows = conform(rows, pl.Schema({**self._schema, DELETED: pl.Boolean()}), "KeyedRows.load")
+            rows = pl.concat([conform(frame, schema, f"KeyedRows.load, run {number}") for frame in frames])
         except StreamlabError as error:
-            raise StateDamagedError(f"run {number} is not one of these rows: {error}") from error
+            raise StateDamagedError(f"{error} These are not the rows that were kept.") from error
+        if rows[DELETED].null_count():
+            raise StateDamagedError(f"KeyedRows.load, run {number}: {DELETED!r} is null; it must be true or false.")
         # a deleted key that no older run has is hidden by nothing, so it need not be known
-        gone = distinct(self._find(rows.filter(DELETED).select(self._index.schema.names()), insert=False))
+        gone = distinct(self._find(rows.filter(DELETED)[self._index.schema.names()], insert=False))
         gone = gone[gone >= 0]
         self._drop(gone)
         self._held[gone] = False

@@ -111,7 +111,9 @@ class Task:
         return self._counted(self.graph.close())
 
     def _counted(self, result: Result) -> Result:
-        self.counters.results += sum(rows.height for rows in result.sinks.values())
+        # a stream with two sinks has its results once
+        streams = {id(rows): rows.height for rows in result.sinks.values()}
+        self.counters.results += sum(streams.values())
         self.counters.late += result.late_records
         self.counters.late_rows += sum(rows.height for rows in result.late.values())
         return result

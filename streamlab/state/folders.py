@@ -32,8 +32,19 @@ def state_dir() -> Path:
     return platformdirs.user_data_path("streamlab", appauthor=False)
 
 
-def pipeline_folder(cluster_id: str, pipeline: str) -> Path:
+_temporary: set[Path] = set()
+
+
+def pipeline_folder(cluster_id: str, pipeline: str, root: Path | None = None) -> Path:
     """Return the folder of a pipeline on a cluster; it need not exist.
+
+    Parameters
+    ----------
+    cluster_id, pipeline
+        What the folder is named by.
+    root
+        The folder of all state; default: `state_dir()`. Another one is looked through by `find_pipeline` from here on: an
+        embedded broker's state is in a folder that goes with it.
 
     Raises
     ------
@@ -49,7 +60,9 @@ def pipeline_folder(cluster_id: str, pipeline: str) -> Path:
     ...
     streamlab.errors.PlanError: pipeline name 'carrier/delays' cannot name a folder; ... such as 'carrier-delays'.
     """
-    return state_dir() / valid_name(cluster_id, "cluster id") / valid_name(pipeline)
+    if root is not None:
+        _temporary.add(root)
+    return (root or state_dir()) / valid_name(cluster_id, "cluster id") / valid_name(pipeline)
 
 
 def valid_name(name: str, what: str = "pipeline name") -> str:
@@ -73,7 +86,7 @@ def find_pipeline(name: str) -> list[Path]:
     """
     valid_name(name)
     root = state_dir()
-    clusters = _folders(root)
+    clusters = [cluster for place in (root, *sorted(_temporary)) for cluster in _folders(place)]
     if found := [cluster / name for cluster in clusters if name in pipelines_in(cluster)]:
         return found
     known = sorted({pipeline for cluster in clusters for pipeline in pipelines_in(cluster)})

@@ -65,7 +65,9 @@ def exists(db: sqlite3.Connection, path: Path) -> bool:
     pages, page = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     size = path.stat().st_size
     if not has_log(path) and size != pages * page:
-        raise StateDamagedError(f"the file has {size:,} bytes; its {pages} pages of {page:,} bytes have {pages * page:,}.")
+        raise StateDamagedError(
+            f"the file has {size:,} bytes; its {pages} pages of {page:,} bytes have {pages * page:,}."
+        )
     found = set(db.execute("SELECT type, name, sql FROM sqlite_schema"))
     code = sorted(repr(name) for kind, name, _ in found if kind not in {b"table", b"index"})
     if found and (code or not found >= _SCHEMA):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _PAGE = 8192  # bytes; blobs of 100 to 500 KB are a fifth faster than with the default of 4096
 _SPARE = 2048  # pages: 16 MB
+_GIVEN_BACK = 256  # pages: 2 MB a commit, in some milliseconds
 _OFF, _FULL = 0, 2  # of PRAGMA synchronous
 _OF_A_NEW_FILE = (f"PRAGMA page_size = {_PAGE}", "PRAGMA auto_vacuum = INCREMENTAL")
 _OF_A_CONNECTION = (
@@ -82,6 +83,7 @@ class SqliteStore:
         self._lock = FileLock(self.path)
         self._connection: sqlite3.Connection | None = None
         self._known: View | None = None
+        self._file: tuple[int, int] | None = None
         self._remove: weakref.finalize[..., SqliteStore] | None = None
         try:
             self._open(durable=durable)
@@ -228,6 +230,8 @@ class SqliteStore:
         """Commit what the block does and make `after` the view, or undo it all."""
         db = self._db
         with explained(self.path, doing):
+            if _identity(self.path) != self._file:  # SQLite would go on writing to a file that nobody finds again
+                raise StateError(f"the file was moved or deleted before {doing}. Stop the pipeline, and put it back.")
             try:
                 db.execute("BEGIN IMMEDIATE")
                 yield db
@@ -253,6 +257,7 @@ class SqliteStore:
             with explained(self.path, "opening it"):
                 self._connection = layout.connect(self.path)
                 self._known = _prepare(self._connection, self.path, durable=durable, check=unclean)
+                self._file = _identity(self.path)
         except layout.NotOursError:
             raise
         except StateDamagedError as error:
@@ -274,6 +279,14 @@ class SqliteStore:
             self._remove()
 
 
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def _prepare(db: sqlite3.Connection, path: Path, *, durable: bool, check: bool) -> View:
     """Bring a connection and its file into the state that the store needs, and read the records."""
     known = layout.exists(db, path)  # before anything is written: the file may be somebody else's
@@ -285,10 +298,10 @@ def _prepare(db: sqlite3.Connection, path: Path, *, durable: bool, check: bool) 
     db.execute(f"PRAGMA synchronous = {_FULL if durable else _OFF}")
     if log != b"wal" or db.execute("PRAGMA synchronous").fetchone()[0] != (_FULL if durable else _OFF):
         raise StateError(f"SQLite cannot keep a write-ahead log there (it uses {log!r}). Keep state on a local disk.")
+    db.execute("BEGIN IMMEDIATE")  # also where nothing is to be made: to learn now whether the file can be written
     if not known:
-        db.execute("BEGIN IMMEDIATE")
         layout.create(db)
-        db.execute("COMMIT")
+    db.execute("COMMIT")
     return layout.read_view(db)
 
 
@@ -296,4 +309,5 @@ def _shrink(db: sqlite3.Connection) -> None:
     """Give a little of the file back once three quarters of it are free; free pages are used again otherwise."""
     free, pages = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
     if free > max(_SPARE, pages * 3 // 4):
-        db.execute("PRAGMA incremental_vacuum(256)").fetchall()
+        for _ in range(_GIVEN_BACK):  # one at a time: Python's sqlite3 takes one step of a statement without columns
+            db.execute("PRAGMA incremental_vacuum(1)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import contextmanager
 from itertools import count
@@ -21,7 +22,7 @@ _DAMAGED = {
     sqlite3.SQLITE_ERROR,  # the statements are right, so the file is not: "unsupported file format"
 }
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
-_NOT_WRITABLE = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
+_NOT_OPENED = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM}
 
 
 @contextmanager
@@ -38,7 +39,8 @@ def explained(path: Path, doing: str) -> Iterator[None]:
 def explain(error: sqlite3.Error, path: Path, doing: str) -> StateError:
     """Return the error of state that an error of SQLite stands for."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the higher bits are details
-    if code in _DAMAGED:
+    refused = code == sqlite3.SQLITE_READONLY and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    if code in _DAMAGED or (code == sqlite3.SQLITE_READONLY and not refused):
         return StateDamagedError(f"{path}: damaged, found while {doing}: {error}.")
     if code == sqlite3.SQLITE_FULL:
         return StateError(
@@ -47,7 +49,7 @@ def explain(error: sqlite3.Error, path: Path, doing: str) -> StateError:
         )
     if code in _BUSY:
         return StateLockedError(f"{path}: another program has locked the file while {doing}. Close that program.")
-    if code in _NOT_WRITABLE:
+    if refused or code in _NOT_OPENED:
         return not_writable(path.parent, error)
     return StateError(f"{path}: {doing} failed: {error}.")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.bench.runner import (
     HERE,
     Program,
+    ProgramError,
     Row,
     as_json,
     java_class,
@@ -17,6 +18,7 @@ from tests.bench.runner import (
     python_script,
     table,
 )
+from tests.kafka.broker import BrokerDiedError, UnavailableError
 
 BENCHMARKS = {
     "tumbling": (
@@ -43,14 +45,18 @@ def main() -> int:
     if wanted.records < 1:
         parser.error(f"--records: {wanted.records} is not a number of records")
 
-    outcomes = list(measure([programs[name] for name in programs if name in only], wanted.records))
+    try:
+        outcomes = list(measure([programs[name] for name in programs if name in only], wanted.records))
+    except (BrokerDiedError, ProgramError, UnavailableError) as error:
+        print(f"not measured: {error}", file=sys.stderr)
+        return 1
     rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
     print(table(rows, "bare_loop"))
     if wanted.json:
         wanted.json.write_text(as_json(rows))
-    for error in outcomes:
-        if not isinstance(error, Row):
-            print(f"failed: {error}", file=sys.stderr)
+    for outcome in outcomes:
+        if not isinstance(outcome, Row):
+            print(f"failed: {outcome}", file=sys.stderr)
     return 0 if len(rows) == len(outcomes) else 1
 
 

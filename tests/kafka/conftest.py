@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tests.kafka.broker import Broker, UnavailableError, create_topic
@@ -43,7 +44,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def bootstrap(pytestconfig: pytest.Config) -> Iterator[str]:
     """Address of the run's broker: `$STREAMLAB_TEST_BOOTSTRAP`, else one that is started now and ends with the run."""
     if given := os.environ.get("STREAMLAB_TEST_BOOTSTRAP"):
-        AdminClient({"bootstrap.servers": given}).list_topics(timeout=ANSWER_TIMEOUT)  # raises where nobody answers
+        try:
+            AdminClient({"bootstrap.servers": given, "log_level": 0}).list_topics(timeout=ANSWER_TIMEOUT)
+        except KafkaException as error:
+            pytest.fail(f"no Kafka answers at STREAMLAB_TEST_BOOTSTRAP={given}: {error}", pytrace=False)
         yield given
     else:
         with _broker(pytestconfig) as broker:
@@ -82,5 +86,5 @@ def _broker(config: pytest.Config, settings: Mapping[str, str] | None = None) ->
         return Broker(settings=settings)
     except UnavailableError as error:
         if config.getoption("require_kafka"):
-            raise
+            pytest.fail(f"--require-kafka, but no Apache Kafka here: {error}", pytrace=False)
         pytest.skip(f"no Apache Kafka here: {error}")

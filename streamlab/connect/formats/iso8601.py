@@ -262,7 +262,7 @@ def _is(characters: npt.NDArray[np.uint8], any_of: str) -> Mask:
 def bounds(dtype: pl.DataType) -> tuple[int, int]:
     """Return the smallest and the largest number that a value of this type may be, in its unit.
 
-    Moments are in the years 1 to 9999, which text can write and Python can show.
+    Moments are in the years 1 to 9999 (in UTC), which text can write; durations are what Python's timedelta holds.
 
     Examples
     --------
@@ -277,5 +277,8 @@ def bounds(dtype: pl.DataType) -> tuple[int, int]:
         case pl.Datetime():
             per = DAY * PER_SECOND[dtype.time_unit]
             return max(FIRST_DAY * per, int(_INT64.min)), min((LAST_DAY + 1) * per - 1, int(_INT64.max))
-    # the very smallest has no counterpart above zero: it is how other libraries write "no value"
-    return int(_INT64.min) + 1, int(_INT64.max)
+    if isinstance(dtype, pl.Duration):
+        # the very smallest number stands for "no value" in other libraries
+        longest = min(10**9 * DAY * PER_SECOND[dtype.time_unit] - 1, int(_INT64.max))
+        return -longest, longest
+    raise TypeError(dtype)

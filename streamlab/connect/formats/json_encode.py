@@ -37,7 +37,7 @@ def encode(rows: pl.DataFrame) -> list[bytes]:
     """
     if rows.width == 0:
         return [b"{}"] * rows.height
-    plain = pl.DataFrame([_plain(column, column.dtype, column.name) for column in rows.iter_columns()])
+    plain = pl.DataFrame({column.name: _plain(column, column.dtype, column.name) for column in rows.iter_columns()})
     return plain.to_struct().struct.json_encode().cast(pl.Binary).to_list()
 
 

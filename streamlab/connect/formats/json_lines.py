@@ -86,7 +86,7 @@ def read(payloads: Sequence[bytes], schema: pl.Schema, wire: pl.Schema, *, settl
         converted, problems = convert(column, instance(schema[column.name]), column.name, settled=settled)
         columns.append(converted)
         unfit += [(column.name, problem) for problem in (_in_doubt(p, payloads) for p in problems) if len(problem.rows)]
-    return Reading(pl.DataFrame(columns), unfit, _half_characters(buffer, payloads))
+    return Reading(pl.DataFrame(dict(zip(schema, columns, strict=True))), unfit, _half_characters(buffer, payloads))
 
 
 def wire_schema(schema: pl.Schema, payloads: Sequence[bytes]) -> pl.Schema:

@@ -10,7 +10,7 @@ So a payload's verdict and row depend on the payload alone: whoever points at it
 
 from __future__ import annotations
 
-import json
+import re
 from collections import deque
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -25,13 +25,16 @@ import polars as pl
 from streamlab.connect.formats import BadPayload, Decoded
 from streamlab.connect.formats.json_columns import TEMPORALS, TEXTS
 from streamlab.connect.formats.json_lines import Reading, read, wire_schema
-from streamlab.connect.formats.json_value import BYTE_ORDER_MARK, INTEGER_BOUNDS, KindError, NotJsonError, parse, shape
+from streamlab.connect.formats.json_value import BYTE_ORDER_MARK, INTEGER_BOUNDS, KindError, NotJsonError, parse, shaper
 from streamlab.connect.formats.json_words import found, misfit
 from streamlab.connect.formats.nested import instance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+# numbers for which the reader has no type
+_HUGE = r"[0-9][eE]\+?[0-9]{3}|[0-9]{39}"
+_ESCAPED = re.compile(r'["\\\x00-\x1f]')
 # so many payloads are as quickly looked at one by one as read once more
 _FEW = 64
 _KINDS: dict[type[pl.DataType], Any] = {
@@ -59,14 +62,13 @@ def take_apart(payloads: Sequence[bytes], schema: pl.Schema, wire: pl.Schema, re
     reading
         What `read` made of them: None, or rows with suspects.
     """
-    batch = _Batch(list(payloads), schema, wire)
+    lines = payloads if reading is not None else [_one_line(payload) for payload in payloads]
+    batch = _Batch(payloads, lines, schema, wire)
     everything = np.arange(len(payloads))
+    if reading is None and lines != payloads:
+        reading = read(lines, schema, wire)
     if reading is None:
-        batch.lines = [_one_line(payload) for payload in payloads]
-        if batch.lines != payloads:
-            reading = read(batch.lines, schema, wire)
-    if reading is None:
-        suspects = _suspects(batch.lines, schema, wire)
+        suspects = _suspects(lines, schema, wire)
         batch.doubtful.append(everything[suspects])
         batch.halve(everything[~suspects])
     else:
@@ -79,7 +81,8 @@ def take_apart(payloads: Sequence[bytes], schema: pl.Schema, wire: pl.Schema, re
 class _Batch:
     """Payloads on their way to a verdict, named by their position."""
 
-    lines: list[bytes]
+    payloads: Sequence[bytes]
+    lines: Sequence[bytes]
     schema: pl.Schema
     wire: pl.Schema
     doubtful: list[npt.NDArray[np.int64]] = field(default_factory=list)
@@ -109,15 +112,12 @@ class _Batch:
     def settle(self) -> None:
         """Look at each doubtful payload by itself; read those of the right kinds."""
         shaped: dict[int, bytes] = {}
-        types = {name: instance(dtype) for name, dtype in self.schema.items()}
+        shape = _shaper(tuple(self.schema.items()))
         for place in np.concatenate(self.doubtful).tolist():
             try:
-                fields = parse(self.lines[place])
-                row = {name: shape(fields.get(name), dtype, name) for name, dtype in types.items()}
+                shaped[place] = shape(parse(self.payloads[place]))
             except (NotJsonError, KindError) as error:
                 self.bad[place] = str(error)
-            else:
-                shaped[place] = json.dumps(row).encode()
         if shaped:
             self._read_shaped(np.array(list(shaped), np.int64), list(shaped.values()))
 
@@ -151,7 +151,7 @@ def _one_line(payload: bytes) -> bytes:
     return payload.removeprefix(BYTE_ORDER_MARK).replace(b"\n", b"\t")
 
 
-def _suspects(lines: list[bytes], schema: pl.Schema, wire: pl.Schema) -> npt.NDArray[np.bool_]:
+def _suspects(lines: Sequence[bytes], schema: pl.Schema, wire: pl.Schema) -> npt.NDArray[np.bool_]:
     """Mark the lines that msgspec refuses."""
     decode = _decoder(tuple(schema.items()), tuple(wire.items()))
     suspects = np.zeros(len(lines), np.bool_)
@@ -161,9 +161,13 @@ def _suspects(lines: list[bytes], schema: pl.Schema, wire: pl.Schema) -> npt.NDA
             deque(map(decode, rest), maxlen=0)
         except (msgspec.MsgspecError, ValueError, RecursionError):
             suspects[len(lines) - length_hint(rest) - 1] = True
+    # msgspec does not look into fields that it skips
     for place, line in enumerate(lines):
         if not line.isascii():
-            suspects[place] |= not _is_utf8(line)  # msgspec does not look into fields that it skips
+            suspects[place] |= not _is_utf8(line)
+    sound = np.flatnonzero(~suspects)
+    huge = pl.Series([lines[place] for place in sound.tolist()], dtype=pl.Binary).cast(pl.String).str.contains(_HUGE)
+    suspects[sound[huge.to_numpy()]] = True
     return suspects
 
 
@@ -176,15 +180,27 @@ def _is_utf8(line: bytes) -> bool:
 
 
 @lru_cache(maxsize=64)
+def _shaper(schema: _Fields) -> Callable[[dict[str, Any]], bytes]:
+    """Return what checks a parsed object and writes the fields of the schema."""
+    shapers = [(name, shaper(instance(dtype), name)) for name, dtype in schema]
+    encode = msgspec.json.Encoder().encode
+
+    return lambda fields: encode({name: shape(fields.get(name)) for name, shape in shapers})
+
+
+@lru_cache(maxsize=64)
 def _decoder(schema: _Fields, wire: _Fields) -> Callable[[bytes], object]:
     return msgspec.json.Decoder(_structure(schema, wire)).decode
 
 
 def _structure(schema: _Fields, wire: _Fields) -> type[msgspec.Struct]:
     """Return the type of an object with these fields, all optional."""
-    names = {f"field_{place}": name for place, (name, _) in enumerate(schema)}
-    types = [_type(instance(dtype), instance(read_as)) for (_, dtype), (_, read_as) in zip(schema, wire, strict=True)]
-    fields = [(name, dtype, None) for name, dtype in zip(names, types, strict=True)]
+    fields, names = [], {}
+    for place, ((name, dtype), (_, read_as)) in enumerate(zip(schema, wire, strict=True)):
+        # msgspec knows no field that must be written with an escape; then it does not look at it
+        if _ESCAPED.search(name) is None:
+            names[f"field_{place}"] = name
+            fields.append((f"field_{place}", _type(instance(dtype), instance(read_as)), None))
     return msgspec.defstruct("Fields", fields, rename=names, gc=False)
 
 

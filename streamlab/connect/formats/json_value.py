@@ -29,9 +29,11 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _DEEPEST = 1024
 # and one that needs no look
 _SHALLOW = 200
-_LONGEST_DECIMAL = 60
+# more digits than any type holds
+_LONGEST_NUMBER = 60
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _WHOLE_NUMBER = re.compile(WHOLE_NUMBER.replace("$", r"\Z"))
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _recursion = Lock()
 
 
@@ -41,6 +43,10 @@ class NotJsonError(ValueError):
 
 class KindError(ValueError):
     """A value is not of the kind that its column expects."""
+
+
+class _WrongError(ValueError):
+    """The same, with the words still to come."""
 
 
 def parse(payload: bytes) -> dict[str, Any]:
@@ -76,89 +82,97 @@ def parse(payload: bytes) -> dict[str, Any]:
     return value
 
 
-def shape(value: Any, dtype: pl.DataType, column: str) -> Any:
-    """Return a value as `json.dumps` must write it for the fast reader, after a look at its kind.
+def shaper(dtype: pl.DataType, column: str) -> Callable[[Any], Any]:
+    """Return what looks at the kind of a parsed value, and returns it as it must be written for the fast reader.
 
-    Raises
-    ------
-    KindError
-        Naming the column, what was found and what is expected.
+    It raises a KindError that names the column, what was found and what is expected.
 
     Examples
     --------
-    >>> shape(Real("1.50"), pl.String(), "a"), shape(Real("1.50"), pl.Float32(), "a")
+    >>> shaper(pl.String(), "a")(Real("1.50")), shaper(pl.Float32(), "a")(Real("1.50"))
     ('1.50', 1.5)
-    >>> shape(Real("1.50"), pl.Int64(), "a")
+    >>> shaper(pl.List(pl.Int8()), "a")([Whole("1"), Whole("300")])
     Traceback (most recent call last):
-    streamlab.connect.formats.json_value.KindError: column 'a': found 1.50, expected a whole number (Int64)
+    streamlab.connect.formats.json_value.KindError: column 'a[]': found 300, expected a whole number (Int8)
     """
-    return None if value is None else _SHAPES[type(value)](value, dtype, column)
+    kinds = {type(None): _same, **_kinds(dtype, column)}
+
+    def shape(value: Any) -> Any:
+        try:
+            return kinds.get(type(value), _wrong)(value)
+        except _WrongError:
+            raise KindError(misfit(column, found(value), expected(dtype))) from None
+
+    return shape
 
 
-def _shape_array(value: list[Any], dtype: pl.DataType, column: str) -> list[Any]:
-    if not isinstance(dtype, pl.List):
-        _refuse(value, dtype, column)
-    inner = instance(dtype.inner)
-    return [shape(item, inner, f"{column}[{place}]") for place, item in enumerate(value)]
+def _kinds(dtype: pl.DataType, column: str) -> dict[type, Callable[[Any], Any]]:
+    """Return what to do with each kind of value that a type accepts."""
+    if isinstance(dtype, pl.List):
+        item = shaper(instance(dtype.inner), f"{column}[]")
+        return {list: lambda values: [item(value) for value in values]}
+    if isinstance(dtype, pl.Struct):
+        fields = {f.name: shaper(instance(f.dtype), f"{column}.{f.name}") for f in dtype.fields}
+        return {dict: lambda value: {name: shape(value.get(name)) for name, shape in fields.items()}}
+    if dtype.is_integer():
+        low, high = INTEGER_BOUNDS[type(dtype)]
+        return {Whole: lambda value: _integer(value, low, high)}
+    return _plain_kinds(dtype)
 
 
-def _shape_object(value: dict[str, Any], dtype: pl.DataType, column: str) -> dict[str, Any]:
-    if not isinstance(dtype, pl.Struct):
-        _refuse(value, dtype, column)
-    return {f.name: shape(value.get(f.name), instance(f.dtype), f"{column}.{f.name}") for f in dtype.fields}
-
-
-def _shape_truth(value: bool, dtype: pl.DataType, column: str) -> bool | str:
+def _plain_kinds(dtype: pl.DataType) -> dict[type, Callable[[Any], Any]]:
     if isinstance(dtype, TEXTS):
-        return found(value)
-    return value if isinstance(dtype, pl.Boolean) else _refuse(value, dtype, column)
+        return {str: _characters, Whole: str, Real: str, bool: found}
+    if isinstance(dtype, TEMPORALS):
+        # whole numbers are written as text here, so that no text may look like one
+        return {str: _no_number, Whole: lambda value: "0" if value == "-0" else str(value)}
+    if isinstance(dtype, pl.Decimal):
+        return {str: _characters, Whole: _without_exponent, Real: _without_exponent}
+    if dtype.is_float():
+        return {Whole: _finite, Real: _finite}
+    return {bool: _same} if isinstance(dtype, pl.Boolean) else {str: _characters}
 
 
-def _shape_text(value: str, dtype: pl.DataType, column: str) -> str:
-    if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
-        raise KindError(f"column {column!r}: {found(value)} holds half of a surrogate pair, which is no character")
-    # a number for these is written as text below
-    number = isinstance(dtype, TEMPORALS) and _WHOLE_NUMBER.match(value)
-    if number or not isinstance(dtype, (*TEXTS, *TEMPORALS, pl.Binary, pl.Decimal)):
-        _refuse(value, dtype, column)
+def _same(value: Any) -> Any:
     return value
 
 
-def _shape_number(value: Whole | Real, dtype: pl.DataType, column: str) -> str | int | float:
-    whole = type(value) is Whole
-    if isinstance(dtype, TEXTS):
-        return str(value)
-    if dtype.is_float():
-        number = float(value)
-        return number if math.isfinite(number) else _refuse(value, dtype, column)
-    if isinstance(dtype, pl.Decimal):
-        return _plain(value, dtype, column)
-    if whole and isinstance(dtype, TEMPORALS):
-        return "0" if value == "-0" else str(value)
-    if whole and dtype.is_integer() and len(value) <= len(str(-(2**127))):
-        integer = int(value)
-        low, high = INTEGER_BOUNDS[type(dtype)]
-        if low <= integer <= high:
-            return integer
-    return _refuse(value, dtype, column)
+def _wrong(_: Any) -> Never:
+    raise _WrongError
 
 
-def _plain(value: str, dtype: pl.DataType, column: str) -> str:
-    """Write a number without an exponent."""
+def _characters(value: str) -> str:
+    """Refuse half of a surrogate pair: it is no character."""
+    return value if value.isascii() or not _SURROGATE.search(value) else _wrong(value)
+
+
+def _no_number(value: str) -> str:
+    return _wrong(value) if _WHOLE_NUMBER.match(value) else _characters(value)
+
+
+def _finite(value: str) -> float:
+    # the fast reader takes -0 for an integer, which has no sign
+    number = 0.0 if value == "-0" else float(value)
+    return number if math.isfinite(number) else _wrong(value)
+
+
+def _integer(value: str, low: int, high: int) -> int:
+    # Python refuses to read very long ones
+    number = int(value) if len(value) <= _LONGEST_NUMBER else high + 1
+    return number if low <= number <= high else _wrong(value)
+
+
+def _without_exponent(value: str) -> str:
     if not value.lower().partition("e")[0].strip("-0."):
         return "0"
     try:
         number = Decimal(value)
     except InvalidOperation:  # an exponent beyond all measure
-        _refuse(value, dtype, column)
-    if abs(number.adjusted()) > _LONGEST_DECIMAL:
-        _refuse(value, dtype, column)
+        _wrong(value)
+    if abs(number.adjusted()) > _LONGEST_NUMBER:
+        _wrong(value)
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _refuse(value: Any, dtype: pl.DataType, column: str) -> Never:
-    raise KindError(misfit(column, found(value), expected(dtype)))
 
 
 def _decode(text: str) -> Any:
@@ -185,7 +199,7 @@ def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return fields
 
 
-def _no_number(name: str) -> Never:
+def _no_constant(name: str) -> Never:
     raise NotJsonError(f"not one JSON object: {name} is no JSON number")
 
 
@@ -199,12 +213,6 @@ def _integer_bounds() -> dict[type[pl.DataType], tuple[int, int]]:
 
 
 INTEGER_BOUNDS = _integer_bounds()
-_DECODER = json.JSONDecoder(object_pairs_hook=_first_wins, parse_int=Whole, parse_float=Real, parse_constant=_no_number)
-_SHAPES: dict[type, Callable[[Any, pl.DataType, str], Any]] = {
-    list: _shape_array,
-    dict: _shape_object,
-    bool: _shape_truth,
-    str: _shape_text,
-    Whole: _shape_number,
-    Real: _shape_number,
-}
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_first_wins, parse_int=Whole, parse_float=Real, parse_constant=_no_constant
+)

@@ -62,7 +62,7 @@ def with_fields(structs: pl.Series, fields: Sequence[pl.Series]) -> pl.Series:
     >>> with_fields(structs, [pl.Series("b", ["x", None])]).to_list()
     [{'b': 'x'}, None]
     """
-    whole = pl.DataFrame(fields).to_struct(structs.name)
+    whole = pl.DataFrame({field.name: field for field in fields}).to_struct(structs.name)
     return only_where(whole, structs.is_not_null()) if structs.null_count() else whole
 
 

@@ -15,11 +15,11 @@ import polars as pl
 import streamlab as sl
 
 SCHEMA = {
-    "user": pl.String,
-    "amount": pl.Float64,
+    "user": pl.String(),
+    "amount": pl.Float64(),
     "ts": pl.Datetime("ms", "UTC"),
-    "country": pl.String,
-    "ok": pl.Boolean,
+    "country": pl.String(),
+    "ok": pl.Boolean(),
 }
 
 

@@ -81,22 +81,16 @@ class Broker:
 
     def __init__(self, port: int | None = None, settings: Mapping[str, str] | None = None) -> None:
         given = os.environ.get("STREAMLAB_KAFKA_JARS")
+        self._java = [java(), "-Xmx1G", "-cp", f"{jars(HERE, Path(given) if given else None)}/*"]
         self.port = _free_port() if port is None else port
         self.bootstrap = f"{HOST}:{self.port}"
         self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        classes = jars(HERE, Path(given) if given else None)
         self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._resources = ExitStack()
         self.folder = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="streamlab-kafka-")))
-        self._java = [
-            java(),
-            "-Xmx1G",
-            f"-Djava.io.tmpdir={self.folder}",  # a killed JVM leaves the libraries that it unpacked
-            f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}",
-            "-cp",
-            f"{classes}/*",
-        ]
+        # a killed JVM leaves the libraries that it unpacked: they go with the folder
+        self._java += [f"-Djava.io.tmpdir={self.folder}", f"-Dlog4j2.configurationFile={HERE / 'log4j2.xml'}"]
         atexit.register(self.close)
         self._format()
 

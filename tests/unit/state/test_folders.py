@@ -122,7 +122,9 @@ def test_folders_and_files_are_for_this_user_alone_and_others_stay_as_they_are(t
     make_private(tmp_path / "a" / "b")
     make_private(tmp_path / "a" / "b")
     make_private_file(tmp_path / "a" / "b" / "file")
-    modes = [path.stat().st_mode & 0o777 for path in (tmp_path, tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/file")]
+    modes = [
+        path.stat().st_mode & 0o777 for path in (tmp_path, tmp_path / "a", tmp_path / "a/b", tmp_path / "a/b/file")
+    ]
     assert modes == [0o755, 0o700, 0o700, 0o600]
 
 

@@ -35,7 +35,9 @@ def path(tmp_path: Path) -> Path:
 
 
 def read_elsewhere(path: Path) -> str:
-    done = subprocess.run([sys.executable, "-c", READER, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", READER, str(path)], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
     return done.stdout.strip()
 
 

@@ -179,9 +179,7 @@ def test_the_file_is_durable_private_and_as_sqlitedict_lays_it_out(path: Path, s
     store._db.execute("BEGIN IMMEDIATE")
     files = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
     store._db.execute("ROLLBACK")
-    assert files == dict.fromkeys(
-        ["state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "state.sqlite.lock"], 0o600
-    )
+    assert files == dict.fromkeys(["state.sqlite", "state.sqlite-wal", "state.sqlite-shm", "state.sqlite.lock"], 0o600)
     assert [folder.stat().st_mode & 0o777 for folder in (path.parent, path.parent.parent)] == [0o700, 0o700]
 
 
@@ -276,6 +274,18 @@ def test_a_file_that_was_much_larger_once_shrinks(path: Path, store: SqliteStore
         assert again._db.execute("PRAGMA integrity_check").fetchall() == [(b"ok",)]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_is_deleted_under_the_store_is_noticed_at_the_next_commit(
+    path: Path, store: SqliteStore, commit: Commit, *, replaced: bool
+) -> None:
+    commit(store, {"s/1": b"one"})
+    moved = path.rename(path.with_name("moved"))
+    if replaced:
+        path.write_bytes(moved.read_bytes())
+    with pytest.raises(StateError, match="the file was moved or deleted before staging checkpoint #2"):
+        commit.stage(store, {"s/2": b"two"})
+
+
 def test_an_interrupt_between_the_commit_and_the_note_of_it_loses_neither(store: SqliteStore, commit: Commit) -> None:
     class Interrupting:
         """A connection whose user presses Ctrl-C right after the commit."""
@@ -320,6 +330,21 @@ def test_a_read_only_folder_cannot_hold_state(
     open_folder.chmod(0o555)
     with powerless(), pytest.raises(StateError, match=rf"{open_folder}: Permission denied\. Set STREAMLAB_STATE_DIR"):
         SqliteStore(open_folder / "state.sqlite")
+
+
+def test_a_file_that_may_only_be_read_cannot_hold_state(
+    open_folder: Path, powerless: Callable[[], AbstractContextManager[None]], commit: Commit
+) -> None:
+    path = open_folder / "state.sqlite"
+    with SqliteStore(path) as store:
+        commit(store, {"s/1": b"one"})
+    open_folder.chmod(0o777)  # noqa: S103 - so that it is the file alone that forbids
+    path.with_name("state.sqlite.lock").chmod(0o666)
+    path.chmod(0o444)
+    with powerless(), pytest.raises(StateError, match=rf"state cannot be kept in {open_folder}") as caught:
+        SqliteStore(path)
+    assert not isinstance(caught.value, StateDamagedError)
+    assert path.exists()
 
 
 def test_a_database_of_another_program_is_left_as_it_is(path: Path) -> None:

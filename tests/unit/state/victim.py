@@ -17,20 +17,22 @@ from streamlab.errors import StateError
 from streamlab.state.sqlite import SqliteStore
 from streamlab.state.store import Checkpoint
 
+ALL = 1_000_000
 
-def contents(number: int) -> dict[str, bytes]:
-    """Return what a store that is driven by `load` holds at its checkpoint number n: the last three segments."""
-    return {f"load/{n:06d}": blob(n) for n in range(max(number - 2, 1), number + 1)}
+
+def contents(number: int, kept: int = 3) -> dict[str, bytes]:
+    """Return what a store holds at its checkpoint of this number: the last segments."""
+    return {f"load/{n:06d}": blob(n) for n in range(max(number - kept + 1, 1), number + 1)}
 
 
 def blob(number: int) -> bytes:
     return number.to_bytes(4, "big") * 40_000
 
 
-def stage_next(store: SqliteStore) -> int:
+def stage_next(store: SqliteStore, kept: int = 3) -> int:
     number = store.head.number + 1 if store.head else 1
     checkpoint = Checkpoint.after(store.head, plan="p", offsets={"flights": {0: number}})
-    gone = contents(number - 1).keys() - contents(number).keys() if number > 1 else set()
+    gone = [f"load/{number - kept:06d}"] if number > kept else []
     store.stage(checkpoint, {f"load/{number:06d}": blob(number)}, gone)
     return number
 
@@ -71,13 +73,13 @@ def fill(store: SqliteStore, limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     try:
         while True:
-            stage_next(store)
+            stage_next(store, ALL)
             store.promote()
     except StateError as error:
         print(error)  # noqa: T201 - the test reads it
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     store.discard()
-    stage_next(store)
+    stage_next(store, ALL)
     store.promote()
     print(store.head.number if store.head else 0)  # noqa: T201 - the test reads it
 
