@@ -94,7 +94,7 @@ class Reader:
                     finished.append(place)
             finished += self._passed(pending)
             if finished and pending:
-                self._consumer.pause([TopicPartition(*place) for place in finished])
+                self._consumer.incremental_unassign([TopicPartition(*place) for place in finished])
             if pending and not self._deadline.left:
                 raise self._late(pending)
         self._consumer.unassign()

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from streamlab.plan.nodes import Node
 
 
-def tree(node: Node) -> str:
-    """Return a node and all that feeds it, results first, sources last.
+def tree(*nodes: Node) -> str:
+    """Return nodes and all that feeds them, results first, sources last; what several share is drawn once.
 
     Examples
     --------
@@ -24,7 +24,8 @@ def tree(node: Node) -> str:
     filter [(col("carrier")) == ("AA")]
     └─ frame 'flights' (frame), event time ts, never idle, errors: raise
     """
-    return "\n".join(_lines(node, set()))
+    seen: set[int] = set()
+    return "\n".join(line for node in nodes for line in _lines(node, seen))
 
 
 def _lines(node: Node, seen: set[int]) -> Iterator[str]:

@@ -66,7 +66,7 @@ class Plan:
 
     def explain(self) -> str:
         """Return the plan as a tree."""
-        return "\n".join(explain.tree(sink) for sink in self.sinks)
+        return explain.tree(*self.sinks)
 
 
 def difference(plan: Plan, kept: Mapping[str, str]) -> PlanChangedError:
