@@ -36,7 +36,7 @@ class Kafka:
     ----------
     bootstrap_servers
         Addresses, such as ``"localhost:9092"``. Default: $STREAMLAB_BOOTSTRAP_SERVERS.
-    settings
+    settings, more
         Any settings of librdkafka, by their own names: ``Kafka("host:9092", {"security.protocol": "SASL_SSL", ...})``. Those that only
         a consumer or a producer knows go to that one.
 
@@ -46,13 +46,13 @@ class Kafka:
     Kafka('localhost:9092', {'sasl.password': '***'})
     """
 
-    def __init__(self, bootstrap_servers: str | None = None, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, bootstrap_servers: str | None = None, settings: Mapping[str, Any] | None = None, **more: Any) -> None:
         servers = bootstrap_servers or os.environ.get(BOOTSTRAP)
         if not servers:
             raise PlanError(
                 f'Kafka: no address; give one, such as Kafka("localhost:9092"), or set {BOOTSTRAP}, or use Kafka.embedded().'
             )
-        self.cluster = Cluster(servers, dict(settings or {}))
+        self.cluster = Cluster(servers, {**(settings or {}), **more})
 
     @classmethod
     def embedded(cls, topics: Mapping[str, int] | None = None) -> Kafka:

@@ -173,9 +173,11 @@ class StreamTester:
                 f"send: no source reads {topic!r}; there are {list(self._sent)}.{did_you_mean(topic, self._sent)}"
             )
         given = [record if wrapped else {"value": record} for record in records]
-        if not given:
-            return
-        arrivals = self._decoder.decode(self._fetched(topic, given))
+        if given:
+            self._deliver(self._fetched(topic, given))
+
+    def _deliver(self, fetched: Fetched) -> None:
+        arrivals = self._decoder.decode(fetched)
         result = self._task.process(arrivals)
         for bad in result.bad:
             raw = arrivals.raw[bad.source.topic]
@@ -203,10 +205,10 @@ class StreamTester:
                 )
             )
             self._sent[topic][partition] += 1
-        columns = [np.array([read(m) for m in messages], np.int64) for read in (_Message.partition, _Message.offset)]
+        partitions, offsets = (np.array([read(m) for m in messages], np.int64) for read in (_Message.partition, _Message.offset))
         stamps = np.array([m.timestamp()[1] for m in messages], np.int64)
         values = [_payload(record["value"]) for record in given]
-        records = Records(topic, values, None, *columns, np.arange(len(messages)), stamps, messages)
+        records = Records(topic, values, None, partitions, offsets, np.arange(len(messages)), stamps, messages)
         return Fetched(
             (records,),
             {topic: dict(self._sent[topic])},

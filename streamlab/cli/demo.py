@@ -118,7 +118,7 @@ def _compare(console: Console, query: Query, sent: pl.DataFrame, streamed: pl.Da
     found = streamed.select(closed.columns).sort("window_start", "carrier")
     same = found.height == closed.height and _equal(found, closed)
     still_open = answer.height - closed.height
-    in_open = int(answer["flights"].sum() - closed["flights"].sum())
+    in_open = int(answer["flights"].sum()) - int(closed["flights"].sum())
     counted = int(streamed["flights"].sum()) + late.height + in_open
     _summary(console, query, sent, flown, streamed, closed, late, still_open, in_open)
     verdict = same and counted == flown.height

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from streamlab.connect.cluster import Cluster
+from streamlab.connect.groups import delete_group
 from streamlab.engine.watermark import NEVER
 from streamlab.errors import StateError
 from streamlab.kafka import BOOTSTRAP
@@ -95,7 +96,7 @@ def lag(name: Name, bootstrap_servers: Servers = None) -> None:
 
 def reset(
     name: Name,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, it only says what it would do.")] = False,  # noqa: FBT002  # a flag
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without, it only says what it would do.")] = False,
     bootstrap_servers: Servers = None,
 ) -> None:
     """Remove a pipeline's state and its group's offsets: it begins anew, from its `start`. The topics stay.
@@ -118,4 +119,4 @@ def reset(
         finally:
             lock.release()
     if bootstrap_servers is not None:
-        Cluster(bootstrap_servers, {}).delete_group(name)
+        delete_group(Cluster(bootstrap_servers, {}), name)

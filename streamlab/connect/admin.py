@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
-from streamlab.connect.clients import Listener, made
+from streamlab.connect.clients import Deadline, Listener, made, passing
 from streamlab.connect.settings import admin_settings
+from streamlab.errors import UnknownTopicError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,12 +19,21 @@ if TYPE_CHECKING:
     from confluent_kafka import IsolationLevel
     from confluent_kafka.admin import ClusterMetadata, TopicMetadata
 
-    from streamlab.connect.clients import Deadline, Partition
+    from streamlab.connect.clients import Partition
     from streamlab.connect.reading import Span
     from streamlab.errors import BrokerError
 
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka gives it no types
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # nor this
+INTERNAL = "__"
+"""How the names of Kafka's own topics begin."""
+
+_REACHABLE = 10.0
+"""Seconds after which a broker that says nothing is one that cannot be reached, whatever time a longer question has."""
+
+_SETTLED = 5.0
+"""Seconds in which a partition without a leader may find one: an outage of one must not hold up a list of all."""
+
 _FIRST_TRY, _BETWEEN_TRIES = 0.2, 0.05
 
 
@@ -80,6 +90,35 @@ class Admin:
             {name: len(topic.partitions) for name, topic in sorted(found.topics.items()) if topic.partitions},
         )
 
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has.
+
+        Raises
+        ------
+        UnknownTopicError
+            If there is no such topic.
+        """
+        found = self.metadata(f"ask for topic {topic!r}").topics
+        if topic not in found:
+            theirs = [name for name in found if not name.startswith(INTERNAL)]
+            raise UnknownTopicError(topic, theirs, self._listener.where)
+        return found[topic]
+
+    def spans_of(self, topic: str) -> dict[Partition, Span]:
+        """Return the first and the next offset of all partitions of a topic.
+
+        Raises
+        ------
+        UnknownTopicError
+            If there is no such topic.
+        BrokerError
+            If an offset is not known in time.
+        """
+        spans, failed = self.spans((topic, number) for number in range(self.partitions(topic)))
+        if failed:
+            raise self.incomplete("read offsets", failed)
+        return spans
+
     def create_topic(self, name: str, partitions: int, config: Mapping[str, str]) -> int:
         """Make a topic, wait until it can be used and return its partitions; one that is there stays as it is.
 
@@ -114,7 +153,7 @@ class Admin:
         """Return the offsets asked for, and why some are not known; asks again while a leader is being chosen."""
         found: dict[Partition, int] = {}
         failed: dict[Partition, str] = {}
-        pending = dict(wanted)
+        pending, settled = dict(wanted), Deadline(min(_SETTLED, self.deadline.left))
         while pending:
             futures = self._client.list_offsets(
                 {TopicPartition(*place): spec for place, spec in pending.items()},
@@ -129,7 +168,7 @@ class Admin:
                 except KafkaException as error:
                     reason = error.args[0]
                     failed[place] = reason.str()
-                    if reason.retriable() and self.deadline.left:
+                    if passing(reason) and settled.left:
                         pending[place] = wanted[place]
             self._client.poll(_BETWEEN_TRIES if pending else 0)
         return found, {place: reason for place, reason in failed.items() if place not in found}
@@ -137,7 +176,7 @@ class Admin:
     def incomplete(self, what: str, failed: Mapping[Partition, str]) -> BrokerError:
         """Return the error for offsets that are not known."""
         (topic, partition), reason = next(iter(failed.items()))
-        return self._listener.failure(f"{what}: {topic!r} partition {partition} of {len(failed)} such", reason)
+        return self._listener.failure(f"{what} of {topic!r} partition {partition} ({len(failed)} partitions)", reason)
 
     @property
     def _left(self) -> float:
@@ -145,18 +184,20 @@ class Admin:
 
     def _metadata(self, what: str) -> ClusterMetadata:
         """Ask for all topics: asking for one by name would make a missing one."""
-        patience = _FIRST_TRY
+        deadline, patience = Deadline(min(_REACHABLE, self.deadline.left)), _FIRST_TRY
         while True:
             reason = "the answer names no broker"
             try:
-                found = self._client.list_topics(timeout=min(patience, self._left))
+                found = self._client.list_topics(timeout=min(patience, max(_BETWEEN_TRIES, deadline.left)))
                 if found.brokers:
                     return found
             except KafkaException as error:
                 reason = error.args[0].str()
             self._client.poll(_BETWEEN_TRIES)  # hands the causes to the listener
-            if self._listener.hopeless or not self.deadline.left:
-                raise self._listener.failure(what, f"{reason}, for {self.deadline.seconds:g} s")
+            if self._listener.hopeless or not deadline.left:
+                raise self._listener.failure(
+                    what, f"no answer within {min(_REACHABLE, self.deadline.seconds):g} s ({reason})"
+                )
             patience *= 2  # a far broker or a login takes longer
 
     def _refused(self, what: str, reason: KafkaError) -> BrokerError:

@@ -24,10 +24,29 @@ T = TypeVar("T")
 Partition = tuple[str, int]
 """A topic and the number of one of its partitions."""
 
+_PASSING = frozenset(
+    {
+        KafkaError._TRANSPORT,  # noqa: SLF001  # here and below: their public names
+        KafkaError._TIMED_OUT,  # noqa: SLF001
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.REPLICA_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,  # of a topic that the metadata names: made a moment ago
+    }
+)
 _CAUSES = frozenset({"FAIL", "BROKER", "ERROR"})
 """The kinds of log lines that tell why a connection failed."""
 
-_NOISE = re.compile(r"\[thrd:[^]]*\]: |/(?:bootstrap|\d+)(?=: )| \(after [^)]*\)")
+_NOISE = re.compile(
+    r"\[thrd:[^]]*\]: |/(?:bootstrap|\d+)(?=: )| \(after \d+ms in state \w+(?:, \d+ identical error\(s\) suppressed)?\)"
+)
 _HOPELESS = re.compile(r"SASL|SSL handshake|certificate|Invalid response size|parse error|No brokers configured")
 _ADVICE = (
     (r"Connection refused", "Nothing listens there: is the broker running, and is it this host and port?"),
@@ -38,7 +57,10 @@ _ADVICE = (
     (r"Invalid response size", "What answers there is no Kafka: is it this port?"),
     (r"[Dd]isconnected", 'The listener may want TLS or a login: security.protocol is then "SSL" or "SASL_SSL".'),
     (r"parse error|No brokers", 'An address is host:port, such as "localhost:9092"; commas separate several.'),
-    (r"[Tt]imed out", "Something may hold the connection but not answer as Kafka: is it this port? A firewall?"),
+    (
+        r"[Tt]imed out|no answer",
+        "Something may hold the connection but not answer as Kafka: is it this port? A firewall?",
+    ),
 )
 _ADDRESS = re.compile(r"((plaintext|ssl|sasl_plaintext|sasl_ssl)://)?([^/\s:@]+|\[[0-9a-f:]+\])(:\d+)?", re.IGNORECASE)
 _INSPECTION: dict[str, Any] = {
@@ -86,7 +108,7 @@ class Listener:
 
     def __init__(self, where: str, settings: Mapping[str, Any]) -> None:
         self.causes: dict[str, None] = {}
-        self._where, self._settings = where, settings
+        self.where, self._settings = scrub(where, {}), settings
         self._callback: Callable[[KafkaError], None] | None = settings.get("error_cb")
 
     def added_to(self, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,15 +139,20 @@ class Listener:
         """Return the error for a call that got no answer: the causes, and what to do about them."""
         told = "; ".join(list(self.causes)[-2:]) or reason
         advice = next((text for pattern, text in _ADVICE if re.search(pattern, told)), "")
-        hosts = [address.rpartition("://")[2].strip() for address in self._where.split(",")]
+        hosts = [address.rpartition("://")[2].strip() for address in self.where.split(",")]
         if self.causes and not self.hopeless and not any(host in told for host in hosts):
             advice = (
                 "The broker gave this address as its own (advertised.listeners), but it cannot be reached from here."
             )
-        return BrokerError(f"cannot {what} at {self._where}: {told}. {advice}".rstrip())
+        return BrokerError(f"cannot {what} at {self.where}: {told}. {advice}".rstrip())
 
     def _clean(self, text: str) -> str:
         return scrub(_NOISE.sub("", text), self._settings)
+
+
+def passing(error: KafkaError) -> bool:
+    """Whether a partition may answer in a moment: its topic is new, its leader moves, its broker restarts."""
+    return error.code() in _PASSING
 
 
 @contextmanager

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from confluent_kafka import IsolationLevel
 from confluent_kafka.admin import OffsetSpec
 
 from streamlab.connect import records
-from streamlab.connect.admin import admin
+from streamlab.connect.admin import INTERNAL, admin
 from streamlab.connect.clients import Deadline, check_addresses, inspector
-from streamlab.connect.embedded import CLIENT_SETTINGS, EVICTION, EmbeddedBroker
-from streamlab.connect.reading import Reader, timestamp
+from streamlab.connect.embedded import CLIENT_SETTINGS, EmbeddedBroker
+from streamlab.connect.reading import Reader, gone, timestamp
 from streamlab.connect.settings import LOGGER, check_settings, redact, scrub
-from streamlab.errors import BrokerError, PlanError, UnknownTopicError
+from streamlab.errors import BrokerError, PlanError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,17 +28,9 @@ if TYPE_CHECKING:
     from confluent_kafka import Message
 
     from streamlab.connect.admin import Admin, Metadata
-    from streamlab.connect.clients import Partition
-    from streamlab.connect.reading import Span
 
-TIMEOUT = 10.0
-"""Seconds after which a question without an answer is an error."""
-
-READING_TIMEOUT = 30.0
-"""The same where records are read."""
-
-INTERNAL = "__"
-"""How the names of Kafka's own topics begin."""
+TIMEOUT, READING_TIMEOUT = 10.0, 30.0
+"""Seconds after which a question without an answer is an error: without and with reading records."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -79,7 +70,7 @@ class Cluster:
                     f"Kafka setting {name!r}: the addresses are given once, as {self.bootstrap!r}; remove it."
                 )
         check_settings(self.user)
-        object.__setattr__(self, "user", MappingProxyType(dict(self.user)))
+        object.__setattr__(self, "user", dict(self.user))
         object.__setattr__(self, "embedded", self.embedded or EmbeddedBroker.at(self.bootstrap))
 
     @property
@@ -104,7 +95,7 @@ class Cluster:
             If no broker answers within `timeout` seconds, or one refuses; with the cause and what to do about it.
         """
         with self._asking(timeout) as client:
-            return client.metadata("connect")
+            return client.metadata("reach a broker")
 
     def cluster_id(self, timeout: float = TIMEOUT) -> str:
         """Return the cluster's identity.
@@ -126,7 +117,8 @@ class Cluster:
         BrokerError
             If no broker answers in time.
         """
-        return self._known(self.metadata(timeout), topic)
+        with self._asking(timeout) as client:
+            return client.partitions(topic)
 
     def create_topic(
         self, name: str, partitions: int, config: Mapping[str, str] | None = None, timeout: float = TIMEOUT
@@ -183,7 +175,7 @@ class Cluster:
             If no broker answers in time.
         """
         with self._asking(timeout, uncommitted=uncommitted) as client:
-            return {number: span for (_, number), span in self._spans(client, topic).items()}
+            return {number: span for (_, number), span in client.spans_of(topic).items()}
 
     def require_offsets(self, topic: str, offsets: Mapping[int, int], timeout: float = TIMEOUT) -> None:
         """Check that reading can go on at these offsets.
@@ -197,42 +189,17 @@ class Cluster:
         for number, offset in offsets.items():
             low, high = spans.get(number, (0, 0))
             if not low <= offset <= high:
-                raise BrokerError(self.gone(topic, number, offset, low, high))
-
-    def gone(self, topic: str, partition: int, offset: int, low: int, high: int) -> str:
-        """Return what to say of an offset that a partition from `low` to `high` does not have."""
-        if offset > high:
-            lost = "the topic was made anew, or cut"
-        elif self.embedded is None:
-            lost = f"{low - offset:,} records are lost: retention deleted them (retention.ms, retention.bytes)"
-        else:
-            lost = f"{low - offset:,} records are lost: {EVICTION}"
-        return f"{topic} partition {partition}: offset {offset:,} is gone; {lost}. It holds {low:,} to {high:,}."
+                raise BrokerError(gone(topic, number, offset, (low, high), embedded=self.embedded is not None))
 
     def dropped(self, topic: str, timeout: float = TIMEOUT) -> dict[int, int]:
-        """Return how many of the oldest records of each partition are gone, where any are.
-
-        Raises
-        ------
-        UnknownTopicError
-            If there is no such topic.
-        """
+        """Return how many of the oldest records of each partition are gone, where any are."""
         return {number: low for number, (low, _) in self.watermarks(topic, timeout=timeout).items() if low}
 
     def offsets_for_time(self, topic: str, at: int, timeout: float = READING_TIMEOUT) -> dict[int, int]:
         """Return where to begin in every partition to get the records from a moment on.
 
-        That is the first record stamped at or after `at`, or the end where there is none. An embedded broker does not know:
-        there the records are read from the beginning to find it, 5 MiB a partition at most.
-
-        Parameters
-        ----------
-        topic
-            Its name.
-        at
-            Milliseconds since 1970.
-        timeout
-            Seconds.
+        That is the first record stamped `at` (ms since 1970) or later, or the end where there is none. An embedded broker
+        does not know: there the records are read from the beginning to find it, 5 MiB a partition at most.
 
         Raises
         ------
@@ -242,7 +209,7 @@ class Cluster:
             If no broker answers in time.
         """
         with self._asking(timeout) as client:
-            spans = self._spans(client, topic)
+            spans = client.spans_of(topic)
             if self.embedded is None:
                 first, failed = client.offsets(dict.fromkeys(spans, OffsetSpec.for_timestamp(max(0, at))))
                 if failed:
@@ -263,7 +230,7 @@ class Cluster:
 
         `records` is the span of offsets, so markers of transactions and what compaction removed count too. `oldest` and
         `newest` are timestamps among the first and the last records of the partitions, null for an empty topic. Where a
-        partition has no leader, all three are null. Kafka's own topics are left out.
+        partition cannot be read, all three are null. Kafka's own topics are left out.
 
         Raises
         ------
@@ -274,11 +241,12 @@ class Cluster:
             found = client.metadata("list topics").topics
             counts = {name: count for name, count in found.items() if not name.startswith(INTERNAL)}
             spans, failed = client.spans((name, number) for name, count in counts.items() for number in range(count))
-            for (name, number), reason in failed.items():
-                LOGGER.warning("topic %r partition %d cannot be read: %s", name, number, reason)
-            with self._reading(client.deadline) as reader:
+            with self._reading(client.deadline, strict=False) as reader:
                 heads, tails = reader.first(spans, lambda _: True), reader.last(spans, 1)
-        return records.topics_frame(counts, spans, heads.values(), [m for last in tails.values() for m in last])
+        for place, reason in (failed := {**failed, **reader.failed}).items():
+            LOGGER.warning("topic %r partition %d cannot be read: %s", *place, reason)
+        known = {place: span for place, span in spans.items() if place not in failed}
+        return records.topics_frame(counts, known, heads.values(), [m for last in tails.values() for m in last])
 
     def peek(self, topic: str, n: int = 20, timeout: float = READING_TIMEOUT) -> pl.DataFrame:
         r"""Return the newest records as they are: partition, offset, timestamp, key, value, headers; oldest first.
@@ -311,25 +279,12 @@ class Cluster:
     def _tails(self, topic: str, n: int, timeout: float, *, shared: bool = False) -> list[Message]:
         """Return the last `n` records of every partition, or of all together where they share them."""
         with self._asking(timeout) as client:
-            spans = {place: span for place, span in self._spans(client, topic).items() if span[0] < span[1]}
+            spans = {place: span for place, span in client.spans_of(topic).items() if span[0] < span[1]}
             if not spans or not n:
                 return []
             with self._reading(client.deadline) as reader:
                 tails = reader.last(spans, -(-n // len(spans)) if shared else n)
         return records.in_time(message for messages in tails.values() for message in messages)
-
-    def _spans(self, client: Admin, topic: str) -> dict[Partition, Span]:
-        what = f"read offsets of {topic!r}"
-        spans, failed = client.spans((topic, number) for number in range(self._known(client.metadata(what), topic)))
-        if failed:
-            raise client.incomplete(what, failed)
-        return spans
-
-    def _known(self, found: Metadata, topic: str) -> int:
-        if topic not in found.topics:
-            theirs = [name for name in found.topics if not name.startswith(INTERNAL)]
-            raise UnknownTopicError(topic, theirs, scrub(self.bootstrap, {}))
-        return found.topics[topic]
 
     @contextmanager
     def _asking(self, timeout: float, *, uncommitted: bool = False) -> Iterator[Admin]:
@@ -339,6 +294,6 @@ class Cluster:
             yield client
 
     @contextmanager
-    def _reading(self, deadline: Deadline) -> Iterator[Reader]:
+    def _reading(self, deadline: Deadline, *, strict: bool = True) -> Iterator[Reader]:
         with inspector(self.settings) as (consumer, listener):
-            yield Reader(consumer, listener, deadline)
+            yield Reader(consumer, listener, deadline, strict=strict)

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from streamlab.connect.kafka_sink import KafkaWriter
 
+Headers = list[tuple[str, bytes | None]]
+
 PREFIX = "streamlab."
 """Headers of ours begin with this."""
 
@@ -35,9 +37,9 @@ def frame_of(letters: Sequence[Any]) -> pl.DataFrame:
     return pl.DataFrame(columns, schema={**SCHEMA, "timestamp": pl.Int64()}).cast({"timestamp": SCHEMA["timestamp"]})
 
 
-def headers_of(letter: Any) -> list[tuple[str, bytes]]:
+def headers_of(letter: Any) -> Headers:
     """Return a letter's headers: its own, then topic, partition, offset, step and error."""
-    own = [(name, value or b"") for name, value in letter.headers]
+    own: Headers = list(letter.headers)
     said = [
         (PREFIX + name, str(getattr(letter, name)).encode())
         for name in ("topic", "partition", "offset", "step", "error")

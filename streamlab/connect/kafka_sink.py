@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _FLUSH_SECONDS = 60.0
 _POLL_EVERY = 10_000
+LARGEST = 64 << 20
+"""Bytes of the largest record that is sent: a dead letter or a late row may be as large as what was read, and some more."""
 
 
 class KafkaWriter:
@@ -34,7 +36,8 @@ class KafkaWriter:
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self._where = settings.get("bootstrap.servers", "the broker")
         # only failures are reported: a call a record would cost more than the record
-        self._producer = Producer({**settings, "delivery.report.only.error": True, "on_delivery": self._delivered})
+        reporting = {"delivery.report.only.error": True, "on_delivery": self._delivered}
+        self._producer = Producer({"message.max.bytes": LARGEST, **settings, **reporting})
         self._failed: KafkaError | None = None
 
     def _delivered(self, error: KafkaError | None, _message: Message) -> None:
@@ -47,7 +50,7 @@ class KafkaWriter:
         values: Sequence[bytes | None],
         keys: Sequence[bytes | None],
         times: Sequence[int],
-        headers: Sequence[list[tuple[str, bytes]]] | None = None,
+        headers: Sequence[list[tuple[str, bytes | None]]] | None = None,
     ) -> None:
         """Hand records to the producer; it waits where the producer is full."""
         produce, extra = self._producer.produce, dict[str, Any]()
@@ -56,7 +59,7 @@ class KafkaWriter:
                 extra["headers"] = headers[i]
             while True:
                 try:
-                    produce(topic, value, key, timestamp=time, **extra)  # type: ignore[arg-type]  # headers take bytes
+                    produce(topic, value, key, timestamp=time, **extra)
                     break
                 except BufferError:
                     self._producer.poll(0.1)

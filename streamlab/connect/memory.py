@@ -126,7 +126,7 @@ class ReplayFeed:
 
     def _lines(self, topic: str, first: int) -> BinaryIO:
         if topic not in self._files:
-            self._files[topic] = Path(self._origins[topic].path).open("rb")  # type: ignore[union-attr]  # closed in close()
+            self._files[topic] = Path(self._origins[topic].path).open("rb")  # type: ignore[union-attr]  # noqa: SIM115  # see close()
             for _ in islice(self._files[topic], first):
                 pass
         return self._files[topic]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_INVALID, KafkaError, TopicPartition
 
+from streamlab.connect.clients import passing
+from streamlab.connect.embedded import EVICTION
 from streamlab.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     Span = tuple[int, int]
     """The first offset, and the one after the last."""
 
-_BATCH, _WAIT = 10_000, 0.02
+_BATCH, _WAIT = 2_000, 0.02
 _WIDEN = 8
 
 
@@ -39,10 +41,13 @@ class Reader:
         What hears of its errors.
     deadline
         When to give up.
+    strict
+        Whether a partition that cannot be read is an error; else it is left out, and `failed` says why.
     """
 
-    def __init__(self, consumer: Consumer, listener: Listener, deadline: Deadline) -> None:
-        self._consumer, self._listener, self._deadline = consumer, listener, deadline
+    def __init__(self, consumer: Consumer, listener: Listener, deadline: Deadline, *, strict: bool = True) -> None:
+        self.failed: dict[Partition, str] = {}
+        self._consumer, self._listener, self._deadline, self._strict = consumer, listener, deadline, strict
 
     def first(self, spans: Mapping[Partition, Span], accept: Callable[[Message], bool]) -> dict[Partition, Message]:
         """Return the first acceptable record of every span that has one."""
@@ -96,7 +101,7 @@ class Reader:
             if finished and pending:
                 self._consumer.incremental_unassign([TopicPartition(*place) for place in finished])
             if pending and not self._deadline.left:
-                raise self._late(pending)
+                self._give_up(pending)
         self._consumer.unassign()
 
     def _goes_on(
@@ -107,9 +112,12 @@ class Reader:
             return offset < stop and take(place, message) and offset < stop - 1
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
             return False
-        if error.retriable():
+        if passing(error):
             return True
-        raise BrokerError(f"cannot read {place[0]!r} partition {place[1]}: {error.str()}.")
+        if self._strict:
+            raise BrokerError(f"cannot read {place[0]!r} partition {place[1]}: {error.str()}.")
+        self.failed[place] = error.str()
+        return False
 
     def _passed(self, pending: dict[Partition, int]) -> list[Partition]:
         """Take out the partitions whose position is past their span's end."""
@@ -123,12 +131,30 @@ class Reader:
             del pending[place]
         return passed
 
-    def _late(self, pending: Mapping[Partition, int]) -> BrokerError:
-        topic, partition = next(iter(pending))
-        return self._listener.failure(
-            f"read {len(pending)} partitions, such as {topic!r} partition {partition},",
-            f"records are missing after {self._deadline.seconds:g} s",
-        )
+    def _give_up(self, pending: dict[Partition, int]) -> None:
+        reason = f"records are missing after {self._deadline.seconds:g} s"
+        if self._strict:
+            topic, number = next(iter(pending))
+            raise self._listener.failure(f"read {topic!r} partition {number} ({len(pending)} partitions)", reason)
+        self.failed.update(dict.fromkeys(pending, reason))
+        pending.clear()
+
+
+def gone(topic: str, partition: int, offset: int, span: Span, *, embedded: bool) -> str:
+    """Return what to say of an offset that a partition does not have.
+
+    Examples
+    --------
+    >>> print(gone("flights", 3, 5, (1_000, 4_000), embedded=False))
+    flights partition 3: offset 5 is gone; 995 records are lost: retention deleted them (...). It holds 1,000 to 4,000.
+    """
+    low, high = span
+    if offset > high:
+        lost = "the topic was made anew, or cut"
+    else:
+        reason = EVICTION if embedded else "retention deleted them (retention.ms, retention.bytes)"
+        lost = f"{low - offset:,} records are lost: {reason}"
+    return f"{topic} partition {partition}: offset {offset:,} is gone; {lost}. It holds {low:,} to {high:,}."
 
 
 def timestamp(message: Message) -> int | None:

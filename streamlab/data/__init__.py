@@ -36,4 +36,4 @@ def flights() -> pl.DataFrame:
     (27004, 521)
     """
     with as_file(files(__name__) / "flights-2013-01.parquet") as path:
-        return pl.read_parquet(path).cast(SCHEMA)  # type: ignore[arg-type]  # a Schema is a mapping to types
+        return pl.read_parquet(path).cast(SCHEMA)

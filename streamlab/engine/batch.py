@@ -83,8 +83,8 @@ def concat(parts: Sequence[Rows], schema: pl.Schema) -> Rows:
     deleted = None
     if any(part.deleted is not None for part in parts):
         deleted = np.concatenate([np.zeros(p.height, np.bool_) if p.deleted is None else p.deleted for p in parts])
-    beside = (
+    time, partition, offset, index = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("time", "partition", "offset", "index")
     )
-    together = Rows(pl.concat([part.data for part in parts]), *beside, deleted)
+    together = Rows(pl.concat([part.data for part in parts]), time, partition, offset, index, deleted)
     return together.take(np.argsort(together.index, kind="stable"))

@@ -199,17 +199,16 @@ class _Run:
         if not self._starts.size:
             counts = np.bincount((self.hashes >> shift).astype(np.int64), minlength=1 << self._bits)
             self._starts, self._longest = np.append(0, np.cumsum(counts)), int(counts.max())
-        bucket = (hashes >> shift).astype(np.int64)
-        at, end = self._starts[bucket], self._starts[bucket + 1]
+        at = self._starts[(hashes >> shift).astype(np.int64)]
         step = 1 << self._longest.bit_length()
         while step := step >> 1:
-            ahead = np.minimum(at + step, end)
+            ahead = np.minimum(at + step, len(self.hashes))
             at = np.where(self.hashes[ahead - 1] < hashes, ahead, at)
         return at
 
     def merged(self, other: _Run) -> _Run:
-        """Merge two runs that share no live hash; the other one is the shorter."""
-        long, other = self._tidied(), other._tidied()
+        """Merge this run with a new one that is shorter and shares no live hash with it."""
+        long = self._tidied()
         at = np.searchsorted(long.hashes, other.hashes) + np.arange(len(other.hashes))
         mine = np.ones(len(long.hashes) + len(other.hashes), np.bool_)
         mine[at] = False

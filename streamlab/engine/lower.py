@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import polars as pl
@@ -187,10 +187,10 @@ class Graph:
 
     def _restamp(self, node: WithEventTime, source: int) -> Stage:
         clock, origin = self._restamps[id(node)], _only_source(node)
+        begin = self._same[id(origin)]
 
         def stage(flows: Flows, result: Result) -> Flow:
             rows = flows[source].rows
-            clock.follow(self.clocks[source_name(origin)])
             if rows.height:
                 times, bad = event_times(rows.data.with_columns(node.expr.expr.alias(TIME))[TIME])
                 if bad.any():
@@ -198,7 +198,8 @@ class Graph:
                         Bad(origin, node.describe(), "event time is null or before 1970", rows.filter(bad))
                     )
                 rows = Rows(rows.data, times, rows.partition, rows.offset, rows.index, rows.deleted).filter(~bad)
-            return Flow(rows, (clock.advance(rows),))
+            (spoken,) = flows[begin].signals
+            return Flow(rows, (clock.follow(cast("Signal", spoken), rows),))
 
         return stage
 
@@ -301,9 +302,5 @@ def _named_steps(order: Sequence[Node]) -> dict[str, Stateful]:
 
 def _only_source(node: Node) -> Source:
     while not isinstance(node, Source):
-        if len(node.inputs) != 1:
-            raise PlanError(
-                f"{node.describe()}: with_event_time stands after a concat; use it on each stream before sl.concat."
-            )
-        node = node.inputs[0]
+        (node,) = node.inputs  # the plan refuses with_event_time after a concat
     return node

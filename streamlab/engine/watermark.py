@@ -24,8 +24,11 @@ NEVER = -(1 << 62)
 OPEN = 1 << 62
 """Later than every event time: it holds nothing back."""
 
+ALWAYS = MADE - 1
+"""Before every arrival index."""
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Signal:
     """What one micro-batch says about the progress of one source: where its partitions stood, and the records that moved them.
 
@@ -33,10 +36,10 @@ class Signal:
     ----------
     index, partition, time
         The records, in order of arrival.
-    start, idle_before
-        Stream time and idleness of each partition before them.
-    end, idle_after
-        The same after them.
+    start, end
+        Stream time of each partition before and after them.
+    awake
+        By partition: the arrival index from which on it is not idle; OPEN: it stays idle.
     quiet
         By partition: how much longer than its idle timeout a partition of a live stream has been silent, in milliseconds; else NEVER.
     """
@@ -45,9 +48,8 @@ class Signal:
     partition: Ints
     time: Ints
     start: Ints
-    idle_before: Bools
     end: Ints
-    idle_after: Bools
+    awake: Ints
     quiet: Ints
 
     @cached_property
@@ -67,30 +69,58 @@ class Signal:
 
     def low(self, upto: Ints) -> Ints:
         """Return the smallest stream time of the partitions that are not idle, right after each arrival index in `upto`."""
-        low = np.full(len(upto), OPEN, np.int64)
-        for partition, (start, idle) in enumerate(zip(self.start, self.idle_before, strict=True)):
-            mine = np.flatnonzero(self.partition == partition)
-            steps = np.concatenate([[OPEN if idle else start], self.reached[mine]])
-            np.minimum(low, steps[np.searchsorted(self.index[mine], upto, side="right")], out=low)
-        return low
+        return _lowest([self._spoken(partition, upto) for partition in range(len(self.start))], upto)
+
+    def lane(self, lane: int, upto: Ints) -> Ints:
+        """Return the watermark of one partition on its own, right after each arrival index; OPEN while it stands still, idle."""
+        spoken = self._spoken(lane, upto)
+        if self.quiet[lane] == NEVER or self.end[lane] == NEVER:
+            return spoken
+        return np.where(spoken == OPEN, self.start[lane] + self.quiet[lane], spoken)
+
+    def _spoken(self, partition: int, upto: Ints) -> Ints:
+        mine = np.flatnonzero(self.partition == partition)
+        steps = np.concatenate([self.start[[partition]], self.reached[mine]])
+        reached = steps[np.searchsorted(self.index[mine], upto, side="right")]
+        return np.where(upto < self.awake[partition], OPEN, reached)
+
+    @property
+    def idle(self) -> Bools:
+        """Which partitions are idle after the batch."""
+        idle: Bools = self.awake == OPEN
+        return idle
+
+    @property
+    def stands(self) -> Bools:
+        """Which partitions are idle after the batch, and do not go on by the wall clock either."""
+        stands: Bools = self.idle & ((self.quiet == NEVER) | (self.end == NEVER))
+        return stands
+
+    @property
+    def wakes(self) -> bool:
+        """Whether a partition stops being idle within the batch: then the watermark may have been higher than it is at its end."""
+        return bool(((self.awake != ALWAYS) & ~self.idle).any())
+
+    @property
+    def moments(self) -> Ints:
+        """Arrival indices at which something moved."""
+        return np.concatenate([self.index, self.awake[(self.awake != ALWAYS) & ~self.idle]])
 
     @property
     def final(self) -> int:
         """The smallest stream time after the batch; OPEN when all partitions are idle."""
-        return int(self.end[~self.idle_after].min(initial=OPEN))
+        return int(self.end[~self.idle].min(initial=OPEN))
 
     @property
-    def by_wall_clock(self) -> int:
-        """The watermark by the wall clock when all partitions of a live stream went quiet: largest stream time + time of silence."""
+    def silence(self) -> tuple[int, int]:
+        """Of partitions that went quiet on a live stream: the largest stream time, and for how long the last of them has been silent."""
         quiet = self.quiet[self.quiet != NEVER]
-        if not len(quiet) or not self.idle_after.all():
-            return NEVER
-        return int(self.end.max() + quiet.min())
+        return (int(self.end.max()), int(quiet.min())) if len(quiet) else (NEVER, OPEN)
 
     @property
     def lanes(self) -> Ints:
         """The watermark of each partition on its own."""
-        return np.where(self.idle_after & (self.quiet != NEVER) & (self.end != NEVER), self.end + self.quiet, self.end)
+        return np.where(self.idle & ~self.stands, self.end + self.quiet, self.end)
 
 
 class Watermarks(Protocol):
@@ -104,7 +134,7 @@ class Watermarks(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Merged:
     """One lane fed by all partitions of all its signals."""
 
@@ -115,15 +145,20 @@ class Merged:
     def at(self, rows: Rows, lane: Ints) -> Ints:  # noqa: ARG002  # there is only one lane
         """Return the watermark right after each row's record; rows made by operators are judged by the one before the batch."""
         upto = np.unique(rows.index)
-        low = np.minimum.reduce([signal.low(upto) for signal in self.signals])
-        low[low == OPEN] = NEVER  # all idle: it stays as it stands
-        reached = np.maximum(np.maximum.accumulate(low), self.before[0])
+        reached = self.low(upto)
         if len(upto) and upto[0] == MADE:
             reached[0] = self.before[0]
         return reached[np.searchsorted(upto, rows.index)]
 
+    def low(self, upto: Ints) -> Ints:
+        """Return the watermark right after each arrival index; the indices must ascend."""
+        low = np.minimum.reduce([signal.low(upto) for signal in self.signals])
+        low[low == OPEN] = NEVER  # all idle: it stays as it stands
+        reached: Ints = np.maximum(np.maximum.accumulate(low), self.before[0])
+        return reached
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Laned:
     """One lane per partition of one source."""
 
@@ -135,12 +170,21 @@ class Laned:
         """Return the stream time of each row's partition right after its record."""
         if isinstance(self.signal, Shifted):  # only operators feed this one: their rows are never late
             return self.before[lane]
-        at = np.searchsorted(self.signal.index, rows.index)
-        found = np.maximum(self.signal.reached[np.minimum(at, len(self.signal.index) - 1)], self.before[lane])
+        at = np.searchsorted(self.signal.index, rows.index, side="right") - 1  # a record may have several rows
+        found = np.maximum(self.signal.reached[at], self.before[lane])
         return np.where(rows.index == MADE, self.before[lane], found)
 
+    def low(self, upto: Ints) -> Ints:
+        """Return the smallest watermark right after each arrival index, those lanes left out that stand still, idle."""
+        return _lowest([self.lane(lane, upto) for lane in range(len(self.after))], upto)
 
-@dataclass(frozen=True)
+    def lane(self, lane: int, upto: Ints) -> Ints:
+        """Return the watermark of one lane right after each arrival index; OPEN while it stands still, idle."""
+        reached: Ints = np.maximum(self.signal.lane(lane, upto), self.before[lane])
+        return reached
+
+
+@dataclass(frozen=True, eq=False)
 class Shifted:
     """The watermark that an operator passes on: the smallest event time that it can still emit."""
 
@@ -149,23 +193,43 @@ class Shifted:
 
     def low(self, upto: Ints) -> Ints:
         """Return the smallest watermark over the operator's lanes right after each arrival index."""
+        return _shift(self.watermarks.low(upto), self.delay)
+
+    def lane(self, lane: int, upto: Ints) -> Ints:
+        """Return the watermark of one lane right after each arrival index; OPEN while it stands still, idle."""
         source = self.watermarks
-        if isinstance(source, Laned):
-            return _shift(source.signal.low(upto), self.delay)
-        low = np.minimum.reduce([signal.low(upto) for signal in source.signals])
-        low[low == OPEN] = NEVER
-        return _shift(np.maximum(np.maximum.accumulate(low), source.before[0]), self.delay)
+        return _shift(source.lane(lane, upto) if isinstance(source, Laned) else source.low(upto), self.delay)
+
+    @property
+    def stands(self) -> Bools:
+        """Which lanes stand still because their partition is idle: they have nothing to emit until it speaks again."""
+        source = self.watermarks
+        return source.signal.stands if isinstance(source, Laned) else np.zeros(1, np.bool_)
+
+    @property
+    def wakes(self) -> bool:
+        """Whether the watermark may have been higher within the batch than it is at its end."""
+        return any(signal.wakes for signal in self._signals)
+
+    @property
+    def moments(self) -> Ints:
+        """Arrival indices at which something moved."""
+        return np.concatenate([signal.moments for signal in self._signals])
+
+    @property
+    def _signals(self) -> Sequence[Signal | Shifted]:
+        source = self.watermarks
+        return (source.signal,) if isinstance(source, Laned) else source.signals
 
     @property
     def final(self) -> int:
-        """The smallest watermark after the batch."""
-        heard = self.watermarks.after
-        return int(_shift(heard, self.delay).min(initial=OPEN))
+        """The smallest watermark after the batch; OPEN when all lanes stand still."""
+        return int(self.lanes[~self.stands].min(initial=OPEN))
 
     @property
-    def by_wall_clock(self) -> int:
+    def silence(self) -> tuple[int, int]:
         """An operator has no wall clock of its own: its input's is in its watermark already."""
-        return NEVER
+        return NEVER, OPEN
 
     @property
     def lanes(self) -> Ints:
@@ -173,8 +237,20 @@ class Shifted:
         return _shift(self.watermarks.after, self.delay)
 
 
+def _lowest(lanes: Sequence[Ints], upto: Ints) -> Ints:
+    lowest: Ints = np.minimum.reduce([*lanes, np.full(len(upto), OPEN, np.int64)])
+    return lowest
+
+
 def _shift(values: Ints, delay: int) -> Ints:
-    return np.where((values == NEVER) | (values == OPEN), values, values - delay)
+    shifted: Ints = np.where((values == NEVER) | (values == OPEN), values, values - delay)
+    return shifted
+
+
+def _by_wall_clock(signals: Sequence[Signal | Shifted]) -> int:
+    """Return the watermark when all is idle: largest stream time + time since the last record beyond the timeout; NEVER if not live."""
+    newest, quiet = zip(*(signal.silence for signal in signals), strict=True)
+    return NEVER if min(quiet) == OPEN else max(newest) + min(quiet)
 
 
 @dataclass
@@ -194,7 +270,10 @@ class Gate:
             return Laned(signal, before, self.watermark)
         low = min(signal.final for signal in signals)
         if low == OPEN:
-            low = max(signal.by_wall_clock for signal in signals)
+            low = _by_wall_clock(signals)
+        if any(signal.wakes for signal in signals):
+            moments = np.unique(np.concatenate([signal.moments for signal in signals]))
+            low = max(low, int(Merged(signals, before, before).low(moments).max()))
         self.watermark = np.maximum(before, low)
         return Merged(signals, before, self.watermark)
 
@@ -229,22 +308,24 @@ class Clock:
         for partition, quiet in idle.items():
             self.idle[partition], self.quiet[partition] = True, quiet
 
-    def follow(self, other: Clock) -> None:
-        """Take idleness from the clock of the source."""
-        self.ensure(len(other.idle))
-        self.idle, self.quiet = other.idle.copy(), other.quiet.copy()
-
     def advance(self, rows: Rows) -> Signal:
-        """Take in the records of a micro-batch."""
+        """Take in the records of a micro-batch; an idle partition speaks again at its first one."""
         self.ensure(int(rows.partition.max(initial=-1)) + 1)
-        start, idle_before = self.stream_time, self.idle
-        if rows.height:
-            self.stream_time, self.idle = start.copy(), idle_before.copy()
-            np.maximum.at(self.stream_time, rows.partition, rows.time)
-            self.idle[rows.partition] = False
-        return Signal(
-            rows.index, rows.partition, rows.time, start, idle_before, self.stream_time, self.idle, self.quiet
-        )
+        awake = np.where(self.idle, OPEN, ALWAYS)
+        np.minimum.at(awake, rows.partition, rows.index)
+        self.idle = awake == OPEN
+        return self._signal(rows, awake)
+
+    def follow(self, source: Signal, rows: Rows) -> Signal:
+        """Take in the rows of a micro-batch; idle are the partitions that are idle in the source."""
+        self.ensure(len(source.awake))
+        self.idle, self.quiet = source.idle, source.quiet
+        return self._signal(rows, source.awake)
+
+    def _signal(self, rows: Rows, awake: Ints) -> Signal:
+        start, self.stream_time = self.stream_time, self.stream_time.copy()
+        np.maximum.at(self.stream_time, rows.partition, rows.time)
+        return Signal(rows.index, rows.partition, rows.time, start, self.stream_time, awake, self.quiet)
 
     def to_json(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""

@@ -127,11 +127,8 @@ class Filter(Node):
     def check(self) -> None:
         for predicate in self.predicates:
             check_row_safe("filter", predicate.expr, self.input.schema)
-            kind = schemas.after(
-                "filter", self.input.schema, lambda f, p=predicate.expr: f.select(p.alias("predicate"))
-            )
-            if kind["predicate"] not in (pl.Boolean, pl.Null):
-                raise PlanError(f"filter: {predicate} is {kind['predicate']}, not Boolean; compare it with something.")
+            if (found := self._type_of(predicate)) not in (pl.Boolean, pl.Null):
+                raise PlanError(f"filter: {predicate} is {found}, not Boolean; compare it with something.")
 
     @cached_property
     def schema(self) -> pl.Schema:
@@ -143,6 +140,9 @@ class Filter(Node):
 
     def describe(self) -> str:
         return f"filter {', '.join(map(str, self.predicates))}"
+
+    def _type_of(self, predicate: PlanExpr) -> pl.DataType:
+        return schemas.after("filter", self.input.schema, lambda f: f.select(predicate.expr.alias("is")))["is"]
 
     def identity(self) -> Any:
         return ["filter", [p.canonical for p in self.predicates]]
@@ -302,6 +302,13 @@ class WithEventTime(Node):
     label = "with_event_time"
 
     def check(self) -> None:
+        upstream = self.input
+        while len(upstream.inputs) == 1:
+            (upstream,) = upstream.inputs
+        if upstream.inputs:
+            raise PlanError(
+                f"{self.label} {self.expr}: stands after a concat; use it on each stream before sl.concat([...])."
+            )
         check_row_safe(self.label, self.expr.expr, self.input.schema)
         found = schemas.after(self.label, self.input.schema, lambda f: f.select(self.expr.expr.alias("event_time")))
         schemas.require_time(self.label, str(self.expr), found["event_time"])

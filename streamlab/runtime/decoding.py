@@ -132,20 +132,13 @@ class Decoder:
 
 
 def _letter(records: Records, i: int, step: str, error: str) -> DeadLetter:
-    message = records.messages[i] if len(records.messages) else None
     value = records.values[i] if records.frame is None else encode(records.frame[i])[0]
-    headers = tuple((name, None if v is None else bytes(v)) for name, v in (message.headers() or ())) if message else ()
-    return DeadLetter(
-        records.topic,
-        int(records.partition[i]),
-        int(records.offset[i]),
-        message.timestamp()[1] if message else None,
-        message.key() if message else None,
-        value,
-        headers,
-        step,
-        error,
-    )
+    place = (records.topic, int(records.partition[i]), int(records.offset[i]))
+    if not len(records.messages):
+        return DeadLetter(*place, None, None, value, (), step, error)
+    message = records.messages[i]  # of length 0, and so false, where its payload is empty
+    headers = tuple((name, None if v is None else bytes(v)) for name, v in message.headers() or ())
+    return DeadLetter(*place, message.timestamp()[1], message.key(), value, headers, step, error)
 
 
 def _timestamps(records: Records, kept: Ints | None) -> Ints:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from streamlab.connect.cluster import Cluster
-from streamlab.connect.kafka_sink import KafkaOutlet, KafkaWriter
+from streamlab.connect.kafka_sink import LARGEST, KafkaOutlet, KafkaWriter
 from streamlab.connect.kafka_source import KafkaFeed
 from streamlab.connect.memory import ReplayFeed
 from streamlab.connect.settings import producer_settings
@@ -31,7 +31,12 @@ if TYPE_CHECKING:
 REPLAYS = "replays"
 """In place of a cluster's id: the folder of pipelines over frames and files."""
 
-INTERNAL_RETENTION = str(7 * 24 * 3600 * 1000)
+INTERNAL_TOPIC = {
+    "retention.ms": str(7 * 24 * 3600 * 1000),
+    "message.timestamp.type": "LogAppendTime",  # a week from now, not from the event time
+    "max.message.bytes": str(LARGEST),  # what comes here may be as large as what was read
+}
+"""Settings of the topics of late rows and dead letters."""
 
 
 def cluster_of(plan: Plan) -> Cluster | None:
@@ -160,9 +165,7 @@ def open_outlets(plan: Plan) -> Outlets:
             outlets.by_sink[name] = FunctionOutlet(sink.target, sink.function)
     if plan.name is not None and source is not None:
         for topic in (f"{plan.name}.late", f"{plan.name}.dead-letters"):
-            source.create_topic(
-                topic, 1, {"retention.ms": INTERNAL_RETENTION, "message.timestamp.type": "LogAppendTime"}
-            )
+            source.create_topic(topic, 1, INTERNAL_TOPIC)
         outlets.late = KafkaOutlet(writer(source), f"{plan.name}.late", ())
         outlets.dead_letters = (writer(source), f"{plan.name}.dead-letters")
     return outlets

@@ -69,6 +69,8 @@ def exists(db: sqlite3.Connection, path: Path) -> bool:
             f"the file has {size:,} bytes; its {pages} pages of {page:,} bytes have {pages * page:,}."
         )
     found = set(db.execute("SELECT type, name, sql FROM sqlite_schema"))
+    if not found and pages > 1:
+        raise StateDamagedError(f"the file has {pages} pages, and no table in them.")
     code = sorted(repr(name) for kind, name, _ in found if kind not in {b"table", b"index"})
     if found and (code or not found >= _SCHEMA):
         what = (

@@ -13,9 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from confluent_kafka.admin import AdminClient
-
-from tests.kafka.broker import Broker, UnavailableError, create_topic
+from tests.kafka.broker import Broker, UnavailableError, admin_of, create_topic
 from tests.kafka.broker.jars import cache_folder, digest, jars, java, locked
 
 if TYPE_CHECKING:
@@ -172,7 +170,7 @@ def _environment(folder: Path) -> Path:
 
 
 def _delete_topics(bootstrap: str, prefix: str) -> None:
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = admin_of(bootstrap)
     made = [name for name in admin.list_topics(timeout=60).topics if name.startswith(prefix)]
     for deleted in admin.delete_topics(made).values():
         deleted.result()

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
-from tests.kafka.broker import Broker, UnavailableError, create_topic
+from tests.kafka.broker import Broker, UnavailableError, admin_of, create_topic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -45,7 +44,7 @@ def bootstrap(pytestconfig: pytest.Config) -> Iterator[str]:
     """Address of the run's broker: `$STREAMLAB_TEST_BOOTSTRAP`, else one that is started now and ends with the run."""
     if given := os.environ.get("STREAMLAB_TEST_BOOTSTRAP"):
         try:
-            AdminClient({"bootstrap.servers": given, "log_level": 0}).list_topics(timeout=ANSWER_TIMEOUT)
+            admin_of(given).list_topics(timeout=ANSWER_TIMEOUT)
         except KafkaException as error:
             pytest.fail(f"no Kafka answers at STREAMLAB_TEST_BOOTSTRAP={given}: {error}", pytrace=False)
         yield given
@@ -76,7 +75,7 @@ def topic(bootstrap: str) -> Iterator[Topic]:
 
     yield make
     if made:
-        admin = AdminClient({"bootstrap.servers": bootstrap})
+        admin = admin_of(bootstrap)
         for deleted in admin.delete_topics(made).values():
             deleted.result()
 

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
 from tests.bench.runner import Program, ProgramError, Row, measure, python_module, table
+from tests.kafka.broker import admin_of
 
 ROOT = Path(__file__).parents[2]
 RECORDS = 5_000
@@ -46,7 +46,7 @@ def test_the_command_line_prints_a_table_writes_json_and_leaves_no_topic(here, t
         f"{row['records_per_s']:,}",
         "1.00",
     ]
-    admin = AdminClient({"bootstrap.servers": here})
+    admin = admin_of(here)
     assert not [name for name in admin.list_topics(timeout=5).topics if name.startswith("bench-")]
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient
 
 from tests.kafka.broker import (
     Broker,
     BrokerDiedError,
-    NotReadError,
+    NoTopicError,
     NotWrittenError,
+    admin_of,
     consume_all,
     create_topic,
     produce,
@@ -50,7 +50,7 @@ def until_refused(address: str, seconds: float = 30) -> bool:
 
 
 def test_a_started_broker_names_itself_in_its_metadata_at_the_first_question(broker):
-    metadata = AdminClient({"bootstrap.servers": broker.bootstrap}).list_topics(timeout=5)
+    metadata = admin_of(broker.bootstrap).list_topics(timeout=5)
     assert [f"{node.host}:{node.port}" for node in metadata.brokers.values()] == [broker.bootstrap]
     assert metadata.cluster_id == broker.cluster_id
     assert broker.running
@@ -105,7 +105,7 @@ def command_line(bootstrap, tmp_path):
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         assert address != bootstrap
-        AdminClient({"bootstrap.servers": address}).list_topics(timeout=5)
+        admin_of(address).list_topics(timeout=5)
         yield process, address
         process.kill()
 
@@ -129,7 +129,7 @@ def test_topics_have_the_shape_asked_for_and_names_of_their_own(bootstrap, topic
     first, second = topic("shape", partitions=3), topic("shape", partitions=3)
     assert first != second
     assert first.startswith("shape-")
-    known = AdminClient({"bootstrap.servers": bootstrap}).list_topics(timeout=5).topics
+    known = admin_of(bootstrap).list_topics(timeout=5).topics
     assert len(known[first].partitions) == len(known[second].partitions) == 3
 
 
@@ -172,9 +172,9 @@ def test_reading_ends_behind_the_markers_of_transactions_and_leaves_aborted_reco
 
 def test_a_misspelt_topic_is_an_error_that_names_what_there_is(bootstrap, topic):
     name = topic("spelt")
-    with pytest.raises(NotReadError, match=name):
+    with pytest.raises(NoTopicError, match=name):
         consume_all(bootstrap, "speld")
-    with pytest.raises(NotReadError, match=name):
+    with pytest.raises(NoTopicError, match=name):
         produce(bootstrap, "speld", RECORDS)
 
 

@@ -145,7 +145,8 @@ class Story:
 
 @st.composite
 def stories(draw: st.DrawFn) -> tuple[Story, list[tuple[str, Any]]]:
-    schema, key = KEYS[draw(st.sampled_from(sorted(KEYS)))]
+    kind = draw(st.sampled_from(sorted(KEYS)))
+    schema, key = KEYS[kind]
     keys, rows = st.lists(key, max_size=12), st.lists(st.tuples(key, VALUE_ROWS), max_size=12)
     step = st.one_of(
         st.tuples(st.just("put"), rows),
@@ -156,7 +157,10 @@ def stories(draw: st.DrawFn) -> tuple[Story, list[tuple[str, Any]]]:
         st.tuples(st.just("commit"), st.none()),
         st.tuples(st.just("restart"), st.integers(1, 20)),
     )
-    return Story(schema, draw(HASHES)), draw(st.lists(step, max_size=25))
+    steps = draw(st.lists(step, max_size=25))
+    if kind == "integer" and draw(st.booleans()):  # runs that are not at once taken in by the newest
+        steps = [("put", [((number,), (0, None, None)) for number in range(31)]), ("commit", None), *steps]
+    return Story(schema, draw(HASHES)), steps
 
 
 @settings(max_examples=300, deadline=None)

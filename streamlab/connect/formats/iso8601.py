@@ -278,7 +278,7 @@ def bounds(dtype: pl.DataType) -> tuple[int, int]:
             per = DAY * PER_SECOND[dtype.time_unit]
             return max(FIRST_DAY * per, int(_INT64.min)), min((LAST_DAY + 1) * per - 1, int(_INT64.max))
     if isinstance(dtype, pl.Duration):
-        # the very smallest number stands for "no value" in other libraries
-        longest = min(10**9 * DAY * PER_SECOND[dtype.time_unit] - 1, int(_INT64.max))
-        return -longest, longest
+        days = 10**9 * DAY * PER_SECOND[dtype.time_unit]
+        # one more than the smallest of 64 bits, which stands for "no value" in other libraries
+        return max(DAY * PER_SECOND[dtype.time_unit] - days, int(_INT64.min) + 1), min(days - 1, int(_INT64.max))
     raise TypeError(dtype)

@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 
 TEMPORALS = (pl.Date, pl.Datetime, pl.Time, pl.Duration)
 TEXTS = (pl.String, pl.Categorical, pl.Enum)
-_AS_THEY_ARE = (pl.Int64, pl.UInt64, pl.Int128, pl.UInt128, pl.Float64, pl.Boolean)
+_AS_THEY_ARE = (pl.Int64, pl.UInt64, pl.Int128, pl.Float64, pl.Boolean)
 WHOLE_NUMBER = r"^-?[0-9]+$"
 _PLAIN_NUMBER = r"^-?[0-9]+(?:\.[0-9]+)?$"
 
 # what a payload shows where the reader's text may not be the text meant
 _FRACTION = r"(?:-0|-?[0-9]+[.eE])"
 _NESTED = r"[\[{]"
+_NO_WHOLE_NUMBER = r"(?:\"|-?[0-9]+[.eE])"
 _NO_TEXT = r"[\[{0-9tf-]"
 _LONG_NUMBER = r"-?(?:[0-9.]{17,}|[0-9.]+[eE])"  # a double holds any 15 digits
 
@@ -91,7 +92,9 @@ def wire_type(dtype: pl.DataType, sample: Sequence[Any] = ()) -> pl.DataType:
         return pl.Int64() if 2 * sum(isinstance(value, Whole) for value in given) > len(given) else pl.String()
     if isinstance(dtype, _AS_THEY_ARE):
         return dtype
-    return pl.Int64() if dtype.is_integer() else pl.Float64() if dtype.is_float() else pl.String()
+    if dtype.is_integer() and not isinstance(dtype, pl.UInt128):  # the reader knows no number above those of Int128
+        return pl.Int64()
+    return pl.Float64() if dtype.is_float() else pl.String()
 
 
 def convert(wire: pl.Series, dtype: pl.DataType, key: str | None, *, settled: bool) -> tuple[pl.Series, list[Unfit]]:
@@ -150,23 +153,29 @@ def _convert_struct(wire: pl.Series, dtype: pl.Struct, *, settled: bool) -> tupl
 
 def _convert_plain(wire: pl.Series, dtype: pl.DataType, *, settled: bool) -> pl.Series:
     """Convert values that hold no others; what does not fit becomes null."""
-    match dtype:
-        case pl.Binary():
-            return wire.str.decode("base64", strict=False)
-        case pl.Decimal():
-            # the cast would round, so look first
-            plain = wire.str.contains(_PLAIN_NUMBER)
-            fine = wire.str.extract(r"\.([0-9]*?)0*$").str.len_bytes().fill_null(0) <= dtype.scale
-            return only_where(wire, plain & fine).cast(dtype, strict=False)
-        case _ if isinstance(dtype, TEMPORALS):
-            return _temporal(wire, dtype, settled=settled)
-        case _ if wire.dtype == dtype:
-            return wire
-        case _ if dtype.is_float():
-            narrow = wire.cast(dtype)
-            finite = narrow.is_finite()
-            return narrow if finite.all() else only_where(narrow, finite)
-    return wire.cast(dtype, strict=False)
+    if wire.dtype == dtype:
+        return wire
+    if isinstance(dtype, TEMPORALS):
+        return _temporal(wire, dtype, settled=settled)
+    if wire.dtype == pl.String:
+        return _from_text(wire, dtype)
+    narrow = wire.cast(dtype, strict=False)
+    if dtype.is_float():
+        finite = narrow.is_finite()
+        return narrow if finite.all() else only_where(narrow, finite)
+    return narrow
+
+
+def _from_text(text: pl.Series, dtype: pl.DataType) -> pl.Series:
+    if isinstance(dtype, pl.Binary):
+        return text.str.decode("base64", strict=False)
+    if isinstance(dtype, pl.Decimal):
+        # the cast would round, so look first
+        places = text.str.extract(r"\.([0-9]*?)0*$").str.len_bytes().fill_null(0)
+        text = only_where(text, text.str.contains(_PLAIN_NUMBER) & (places <= dtype.scale))
+    if isinstance(dtype, pl.UInt128):
+        text = only_where(text, text.str.contains(WHOLE_NUMBER))
+    return text.cast(dtype, strict=False)
 
 
 def _temporal(wire: pl.Series, dtype: pl.DataType, *, settled: bool) -> pl.Series:
@@ -208,6 +217,8 @@ def _doubts(text: pl.Series, dtype: pl.DataType, key: str | None) -> list[Unfit]
         doubts = [(_between(text, "0", ":") | (text == "true"), _sign(key, _NO_TEXT))]
     elif isinstance(dtype, pl.Decimal):
         doubts = [(text.is_not_null(), _sign(key, _LONG_NUMBER))]
+    elif isinstance(dtype, pl.UInt128):
+        doubts = [(text.is_not_null(), _sign(key, _NO_WHOLE_NUMBER))]
     else:
         return []
     return [_report(text, looks, dtype, sign) for looks, sign in doubts if looks.any()]

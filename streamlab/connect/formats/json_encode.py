@@ -27,7 +27,7 @@ def encode(rows: pl.DataFrame) -> list[bytes]:
     Raises
     ------
     StepError
-        When a moment is outside of the years 1 to 9999, for which ISO 8601 has no text.
+        When a moment is outside of the years 1 to 9999, for which ISO 8601 has no text, or a column holds Python objects.
 
     Examples
     --------
@@ -68,8 +68,9 @@ def _text(values: pl.Series, dtype: pl.DataType, column: str) -> pl.Series:
     inside = numbers.is_between(low, high)
     if not inside.all():
         raise StepError(
-            f"json: column {column!r} ({dtype}) holds {numbers.filter(~inside)[0]}, which is outside of the years "
-            "1 to 9999 that ISO 8601 text has; filter such rows out, or write the number: pl.col(...).to_physical()."
+            f"json: column {column!r} ({dtype}) holds {numbers.filter(~inside)[0]}, for which ISO 8601 has no text "
+            "(moments in the years 1 to 9999, durations of less than 10**9 days); filter such rows out, or write the "
+            "number: pl.col(...).to_physical()."
         )
     if isinstance(dtype, pl.Datetime):
         zone = "" if dtype.time_zone is None else "Z"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -64,13 +65,13 @@ def _type(values: list[Any]) -> pl.DataType | None:
     if kinds == {bool}:
         return pl.Boolean()
     if kinds == {Whole}:
-        return _whole([int(value) for value in values])
+        return _whole([Decimal(value) for value in values])
     if kinds and kinds <= {Whole, Real}:
         return pl.Float64()
     return _text(values) if kinds == {str} else pl.String()
 
 
-def _whole(numbers: list[int]) -> pl.DataType:
+def _whole(numbers: list[Decimal]) -> pl.DataType:
     low, high = min(numbers), max(numbers)
     for dtype in (pl.Int64, pl.UInt64, pl.Int128):
         least, most = INTEGER_BOUNDS[dtype]

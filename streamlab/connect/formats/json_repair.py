@@ -26,7 +26,7 @@ from streamlab.connect.formats import BadPayload, Decoded
 from streamlab.connect.formats.json_columns import TEMPORALS, TEXTS
 from streamlab.connect.formats.json_lines import Reading, read, wire_schema
 from streamlab.connect.formats.json_value import BYTE_ORDER_MARK, INTEGER_BOUNDS, KindError, NotJsonError, parse, shaper
-from streamlab.connect.formats.json_words import found, misfit
+from streamlab.connect.formats.json_words import Real, found, misfit
 from streamlab.connect.formats.nested import instance
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 # numbers for which the reader has no type
 _HUGE = r"[0-9][eE]\+?[0-9]{3}|[0-9]{39}"
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 # so many payloads are as quickly looked at one by one as read once more
 _FEW = 64
@@ -126,7 +127,7 @@ class _Batch:
         if reading is not None:
             for column, unfit in reading.unfit:
                 for place, value in zip(where[unfit.rows].tolist(), unfit.found, strict=True):
-                    self.bad.setdefault(place, misfit(column + unfit.path, found(value), unfit.expected))
+                    self.bad.setdefault(place, misfit(column + unfit.path, _found(value), unfit.expected))
             sound = ~np.isin(where, list(self.bad))
             self.kept.append(where[sound])
             self.rows.append(reading.rows.filter(sound))
@@ -169,6 +170,11 @@ def _suspects(lines: Sequence[bytes], schema: pl.Schema, wire: pl.Schema) -> npt
     huge = pl.Series([lines[place] for place in sound.tolist()], dtype=pl.Binary).cast(pl.String).str.contains(_HUGE)
     suspects[sound[huge.to_numpy()]] = True
     return suspects
+
+
+def _found(value: Any) -> str:
+    """Show a value that was read; numbers have been written as text for some types."""
+    return found(Real(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value)
 
 
 def _is_utf8(line: bytes) -> bool:

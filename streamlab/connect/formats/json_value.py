@@ -114,6 +114,8 @@ def _kinds(dtype: pl.DataType, column: str) -> dict[type, Callable[[Any], Any]]:
     if isinstance(dtype, pl.Struct):
         fields = {f.name: shaper(instance(f.dtype), f"{column}.{f.name}") for f in dtype.fields}
         return {dict: lambda value: {name: shape(value.get(name)) for name, shape in fields.items()}}
+    if isinstance(dtype, pl.UInt128):
+        return {Whole: _digits}
     if dtype.is_integer():
         low, high = INTEGER_BOUNDS[type(dtype)]
         return {Whole: lambda value: _integer(value, low, high)}
@@ -125,7 +127,7 @@ def _plain_kinds(dtype: pl.DataType) -> dict[type, Callable[[Any], Any]]:
         return {str: _characters, Whole: str, Real: str, bool: found}
     if isinstance(dtype, TEMPORALS):
         # whole numbers are written as text here, so that no text may look like one
-        return {str: _no_number, Whole: lambda value: "0" if value == "-0" else str(value)}
+        return {str: _no_number, Whole: _digits}
     if isinstance(dtype, pl.Decimal):
         return {str: _characters, Whole: _without_exponent, Real: _without_exponent}
     if dtype.is_float():
@@ -148,6 +150,10 @@ def _characters(value: str) -> str:
 
 def _no_number(value: str) -> str:
     return _wrong(value) if _WHOLE_NUMBER.match(value) else _characters(value)
+
+
+def _digits(value: str) -> str:
+    return "0" if value == "-0" else str(value)
 
 
 def _finite(value: str) -> float:

@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
 
 from tests.kafka.broker import guard
+from tests.kafka.broker.client import admin_of, serves
 from tests.kafka.broker.jars import LOG_LINES, jars, java
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
+
+    from confluent_kafka.admin import AdminClient
 
 HERE = Path(__file__).parent
 HOST = "127.0.0.1"
@@ -173,11 +175,9 @@ class Broker:
             raise BrokerDiedError(f"Kafka could not format its storage; it said:\n{done.stdout}{done.stderr}")
 
     def _wait_until_ready(self) -> None:
-        """Wait for metadata of this very cluster in which every partition has a leader: an open port is too early."""
+        """Wait until it says that it is this very broker, and serves its topics: an open port is too early."""
         deadline = time.monotonic() + START_TIMEOUT
-        # librdkafka reports every refused connection on stderr unless told not to
-        quiet = {"log_level": 0, "reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 200}
-        admin = AdminClient({"bootstrap.servers": self.bootstrap, **quiet})
+        admin = admin_of(self.bootstrap, **{"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 200})
         while not self._is_ready(admin):
             if not self.running:
                 raise BrokerDiedError(f"the broker at {self.bootstrap} ended while starting; its log:\n{self.log()}")
@@ -193,11 +193,10 @@ class Broker:
             metadata = admin.list_topics(timeout=1)
         except KafkaException:
             return False
-        partitions = [partition for topic in metadata.topics.values() for partition in topic.partitions.values()]
         return (
             metadata.cluster_id == self.cluster_id
             and self.port in {broker.port for broker in metadata.brokers.values()}
-            and all(partition.leader in metadata.brokers for partition in partitions)
+            and serves(admin, {name: len(topic.partitions) for name, topic in metadata.topics.items()})
         )
 
     def _end(self, command: bytes) -> None:

@@ -7,7 +7,7 @@ import uuid
 from typing import TYPE_CHECKING
 
 from confluent_kafka import OFFSET_INVALID, Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -21,12 +21,21 @@ TIMEOUT = 60.0
 BATCH = 50_000
 
 
+class NoTopicError(RuntimeError):
+    """The broker has no topic of that name."""
+
+
 class NotWrittenError(RuntimeError):
     """Records did not reach the broker."""
 
 
 class NotReadError(RuntimeError):
     """Records that the broker has did not arrive."""
+
+
+def admin_of(bootstrap: str, **settings: str | float) -> AdminClient:
+    """Return an admin client that logs nothing: what it asked and how that went is in its answers."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 0, **settings})
 
 
 def create_topic(bootstrap: str, hint: str, partitions: int = 4, config: Mapping[str, str] | None = None) -> str:
@@ -36,15 +45,25 @@ def create_topic(bootstrap: str, hint: str, partitions: int = 4, config: Mapping
     years back.
     """
     name = f"{hint}-{uuid.uuid4().hex[:8]}"
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = admin_of(bootstrap)
     settings = {"retention.ms": "-1"} | dict(config or {})
     admin.create_topics([NewTopic(name, partitions, 1, config=settings)])[name].result(TIMEOUT)
     deadline = time.monotonic() + TIMEOUT
-    while not _has_leaders(admin, name, partitions):
+    while not serves(admin, {name: partitions}):
         if time.monotonic() > deadline:
-            raise NotWrittenError(f"topic {name!r} at {bootstrap} has no leaders {TIMEOUT:g} s after it was made")
+            raise NotWrittenError(f"topic {name!r} at {bootstrap} is not served {TIMEOUT:g} s after it was made")
         time.sleep(0.01)
     return name
+
+
+def serves(admin: AdminClient, topics: Mapping[str, int]) -> bool:
+    """Return whether every partition tells its end: metadata names a leader before that one knows that it leads."""
+    partitions = [TopicPartition(topic, partition) for topic, count in topics.items() for partition in range(count)]
+    if not partitions:
+        return True
+    end = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka leaves it untyped
+    answers = admin.list_offsets(dict.fromkeys(partitions, end), request_timeout=1)
+    return all(answer.exception(TIMEOUT) is None for answer in answers.values())
 
 
 def produce(bootstrap: str, topic: str, records: Iterable[Record]) -> int:
@@ -52,10 +71,12 @@ def produce(bootstrap: str, topic: str, records: Iterable[Record]) -> int:
 
     Raises
     ------
+    NoTopicError
+        The broker has no such topic.
     NotWrittenError
-        The topic does not exist, or the broker did not take a record.
+        The broker did not take a record.
     """
-    _partitions(AdminClient({"bootstrap.servers": bootstrap}), topic)  # a missing one would take a minute to show
+    _partitions(admin_of(bootstrap), topic)  # a missing one would take a minute to show
     refused: list[str] = []
 
     def on_delivery(error: KafkaError | None, message: Message) -> None:
@@ -103,8 +124,10 @@ def consume_all(bootstrap: str, topic: str, isolation: str = "read_committed") -
 
     Raises
     ------
+    NoTopicError
+        The broker has no such topic.
     NotReadError
-        The topic does not exist, or not all of it came in time.
+        Not all of it came in time.
     """
     consumer = Consumer(
         {
@@ -156,14 +179,5 @@ def _missing(consumer: Consumer, topic: str, starts: Mapping[int, int], ends: Ma
 def _partitions(client: AdminClient | Consumer, topic: str) -> list[int]:
     topics = client.list_topics(timeout=TIMEOUT).topics
     if topic not in topics:
-        raise NotReadError(f"no topic {topic!r}; the broker has {sorted(topics)}")
+        raise NoTopicError(f"no topic {topic!r}; the broker has {sorted(topics)}")
     return sorted(topics[topic].partitions)
-
-
-def _has_leaders(admin: AdminClient, topic: str, partitions: int) -> bool:
-    known = admin.list_topics(timeout=TIMEOUT).topics.get(topic)
-    return (
-        known is not None
-        and len(known.partitions) == partitions
-        and all(partition.leader >= 0 for partition in known.partitions.values())
-    )

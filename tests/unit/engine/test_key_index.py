@@ -154,6 +154,13 @@ def test_slots_are_used_again_before_new_ones_are_made() -> None:
     assert len(index) == 0
 
 
+def test_slots_released_together_are_used_again_one_by_one() -> None:
+    index = KeyIndex(TEXT)
+    index.release(index.slots(texts(*(f"old {key}" for key in range(10))), insert=True))
+    given = [index.slots(texts(f"new {key}", f"newer {key}"), insert=True).tolist() for key in range(6)]
+    assert sorted(slot for pair in given for slot in pair) == list(range(12))
+
+
 def test_a_free_slot_cannot_be_released() -> None:
     index = KeyIndex(TEXT)
     index.slots(texts("a", "b"), insert=True)
@@ -209,6 +216,9 @@ def test_both_ways_of_searching_agree_with_a_dictionary(
         assert len(set(model.values())) == len(model) == len(index)
         gone = rng.choice(sorted(model), min(len(model), int(rng.integers(0, 40))), replace=False).tolist()
         index.release(np.array([model.pop(key) for key in gone], np.int64))
+        hashes = np.concatenate([run.hashes[run.slots >= 0] for run in index._runs] or [np.empty(0, np.uint64)])
+        assert len(set(hashes.tolist())) == len(hashes) == len(index) - len(index._side[0])
+        assert sum(len(run.hashes) for run in index._runs) <= 2 * len(hashes)
         everything = np.arange(400)
         found = index.slots(pl.DataFrame({"key": everything}), insert=False)
         assert found.tolist() == [model.get(key, -1) for key in everything.tolist()]
@@ -233,7 +243,8 @@ def test_a_key_costs_sixteen_bytes_beside_itself() -> None:
 
 def held_bytes(frame: pl.DataFrame) -> int:
     """Count the bytes of all buffers a frame holds on to, shown or not."""
-    arrays = [series.rechunk().to_arrow(compat_level=pl.CompatLevel.newest()) for series in frame]
+    chunks = [chunk for series in frame for chunk in series.get_chunks()]
+    arrays = [chunk.to_arrow(compat_level=pl.CompatLevel.newest()) for chunk in chunks]
     return sum(buffer.size for array in arrays for buffer in array.buffers() if buffer is not None)
 
 
@@ -248,16 +259,17 @@ TEXTS_OF = {
 
 @pytest.mark.filterwarnings("ignore:.*newest.*unstable")
 @pytest.mark.parametrize("kind", TEXTS_OF)
-def test_one_new_key_a_batch_does_not_hold_the_text_of_the_batch(kind: str) -> None:
+def test_a_few_new_keys_a_batch_do_not_hold_the_text_of_the_batch(kind: str) -> None:
     def batch(number: int) -> pl.DataFrame:
-        known = pl.Series("key", range(2000)).cast(pl.String).str.pad_start(100, "k")
-        return known.append(pl.Series([f"new {number}".ljust(100)])).to_frame().select(key=TEXTS_OF[kind])
+        keys = pl.Series("key", [*range(2000), *range(2000 + 50 * number, 2050 + 50 * number)])
+        return keys.cast(pl.String).str.pad_start(100, "k").to_frame().select(key=TEXTS_OF[kind])
 
-    index = KeyIndex(batch(0).schema)
-    for number in range(30):
-        index.slots(batch(number)[-1], insert=True)
-    assert held_bytes(index._keys._rows) < 30 * 1000 < held_bytes(batch(0))
-    assert index.keys(np.arange(30)).equals(pl.concat([batch(number)[-1] for number in range(30)]))
+    index, batches = KeyIndex(batch(0).schema), [batch(number) for number in range(30)]
+    for keys in batches:
+        index.slots(keys, insert=True)
+    assert len(index) == 3500
+    assert held_bytes(index._keys._rows) < 2 * held_bytes(batches[0])
+    assert index.keys(np.arange(2000, 3500)).equals(pl.concat([keys[-50:] for keys in batches]))
 
 
 def test_a_slice_does_not_hold_what_it_was_cut_from() -> None:

@@ -232,8 +232,20 @@ def test_changes_are_the_newest_rows_of_what_changed_and_the_deleted_keys() -> N
 def test_a_key_that_came_and_went_between_two_changes_leaves_no_trace() -> None:
     held = filled({1: 10})
     held.delete(keys([1]))
+    assert len(held._index) == 0
     changes = held.changes()
     assert (changes.put, changes.dropped, held.live_runs()) == ([], [], [])
+
+
+def test_a_key_in_the_slot_of_one_that_was_kept_leaves_no_trace_either() -> None:
+    held, store = filled({1: 10}), Store()
+    store.keep(held)
+    held.delete(keys([1]))
+    store.keep(held)
+    held.put(rows({2: 20}))
+    held.delete(keys([2]))
+    assert len(held._index) == 0
+    assert held.changes().put == []
 
 
 def test_a_run_takes_in_the_one_before_when_it_outgrows_half_of_it() -> None:
@@ -253,6 +265,7 @@ def test_a_deleted_key_is_marked_until_the_oldest_run_is_taken_in() -> None:
     held, store = filled(dict.fromkeys(range(100), 0)), Store()
     store.keep(held)
     held.delete(keys([5]))
+    assert held.slots_of(keys([5]), insert=False).tolist() == [-1]
     store.keep(held)
     held.put(rows({6: 1}))
     store.keep(held)
@@ -265,6 +278,25 @@ def test_a_deleted_key_is_marked_until_the_oldest_run_is_taken_in() -> None:
     assert run.height == 99
     assert not run[DELETED].any()
     assert len(held._index) == 99
+
+
+def test_a_deleted_key_stays_deleted_over_restarts_and_is_forgotten_in_the_end() -> None:
+    held, store = filled(dict.fromkeys(range(100), 0)), Store()
+    store.keep(held)
+    held.delete(keys([5]))
+    store.keep(held)
+    for step in range(3):
+        held = store.restored()
+        assert held.slots_of(keys([5]), insert=False).tolist() == [-1]
+        held.put(rows({6 + step: 1}))
+        store.keep(held)
+        assert min(store.runs) == 0
+    held = store.restored()
+    assert len(held) == 99
+    held.put(rows(dict.fromkeys(range(20, 80), 1)))
+    store.keep(held)
+    assert len(held._index) == 99
+    assert store.restored().frame().equals(held.frame())
 
 
 def test_when_all_rows_are_gone_an_empty_run_carries_the_numbers_on() -> None:

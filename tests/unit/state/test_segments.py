@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -41,6 +41,7 @@ FRAME = pl.DataFrame(
     }
 )
 BLOB = encode(FRAME)
+patient = settings(deadline=None)
 
 
 class Canary:
@@ -92,6 +93,7 @@ def test_what_polars_would_read_back_as_something_else_is_refused(frame: pl.Data
         encode(frame)
 
 
+@patient
 @given(st.lists(st.integers(0, len(BLOB) * 8 - 1), min_size=1, max_size=8, unique=True))
 def test_flipped_bits_are_always_found(bits: list[int]) -> None:
     damaged = bytearray(BLOB)
@@ -101,32 +103,38 @@ def test_flipped_bits_are_always_found(bits: list[int]) -> None:
         decode(bytes(damaged), "delays/0")
 
 
+@patient
 @given(st.integers(0, len(BLOB) - 1))
 def test_a_blob_that_was_cut_is_always_found(length: int) -> None:
     with pytest.raises(StateDamagedError):
         decode(BLOB[:length])
 
 
+@patient
 @given(st.binary(min_size=1, max_size=100))
 def test_a_blob_with_something_after_it_is_always_found(tail: bytes) -> None:
     with pytest.raises(StateDamagedError):
         decode(BLOB + tail)
 
 
+@patient
 @given(st.binary(max_size=200))
 def test_bytes_from_elsewhere_are_no_segment(blob: bytes) -> None:
     with pytest.raises(StateDamagedError):
         decode(blob)
 
 
+@patient
 @given(st.binary(max_size=300), st.integers(0, 300))
 def test_a_right_checksum_over_wrong_arrow_is_damage_and_no_crash(tail: bytes, kept: int) -> None:
     payload = BLOB[12 : 12 + kept] + tail
     sealed = struct.pack("<4sII", b"SLG1", len(payload), zlib.crc32(payload)) + payload
+    told = ""
     try:
-        assert decode(sealed).height == 0  # the schema alone is a whole stream
+        found = decode(sealed)
     except StateDamagedError as error:
-        assert "no Arrow data" in str(error)
+        told = str(error)
+    assert "no Arrow data" in told or found.height in {0, FRAME.height}  # a whole schema, or a whole batch, is a stream
 
 
 def test_a_planted_pickle_is_never_unpickled(tmp_path: Path) -> None:
@@ -138,6 +146,7 @@ def test_a_planted_pickle_is_never_unpickled(tmp_path: Path) -> None:
     assert path.exists()
 
 
+@patient
 @given(
     sizes=st.lists(st.integers(0, 3_000), min_size=1, max_size=300),
     limit=st.integers(4_500, 40_000),

@@ -152,7 +152,8 @@ def test_a_folder_that_the_reader_cannot_write_to_is_read_when_no_log_is_there(
     open_folder: Path,
     powerless: Callable[[], AbstractContextManager[None]],
     commit: Commit,
-    log: bool,  # noqa: FBT001 - pytest names it
+    *,
+    log: bool,
 ) -> None:
     path, kept = open_folder / "kept" / "state.sqlite", open_folder / "read" / "state.sqlite"
     kept.parent.mkdir()
@@ -185,5 +186,5 @@ def test_a_file_of_another_user_says_as_whom_to_read_it(
         read_head(path)
     path.chmod(0o600)
     open_folder.chmod(0o000)
-    with powerless(), pytest.raises(StateError, match="cannot be read: .*Permission denied"):
+    with powerless(), pytest.raises(StateError, match=r"cannot be read: .*Permission denied"):
         read_head(path)

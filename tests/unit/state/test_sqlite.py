@@ -174,8 +174,9 @@ def test_an_empty_store_takes_a_checkpoint_from_elsewhere_and_a_cleared_one_too(
 
 
 def test_the_file_is_durable_private_and_as_sqlitedict_lays_it_out(path: Path, store: SqliteStore) -> None:
-    commit_mode = [store._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
-    assert commit_mode == [b"wal", 2]
+    names = ("journal_mode", "synchronous", "page_size", "auto_vacuum", "secure_delete", "cell_size_check")
+    settings = [store._db.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+    assert settings == [b"wal", 2, 8192, 2, 0, 1]
     store._db.execute("BEGIN IMMEDIATE")
     files = {each.name: each.stat().st_mode & 0o777 for each in path.parent.iterdir()}
     store._db.execute("ROLLBACK")
@@ -312,6 +313,31 @@ def test_an_interrupt_between_the_commit_and_the_note_of_it_loses_neither(store:
     assert dict(store.segments()) == {"s/1": b"one"}
 
 
+class Interrupted(dict[str, bytes]):
+    """Segments whose user presses Ctrl-C while the second of them is written."""
+
+    looked_at = False
+
+    def items(self) -> Any:
+        yield from list(super().items())[: None if not self.looked_at else 1]
+        if self.looked_at:
+            raise KeyboardInterrupt
+        self.looked_at = True
+
+
+def test_an_interrupt_in_the_middle_of_a_transaction_leaves_nothing_of_it(
+    path: Path, store: SqliteStore, commit: Commit
+) -> None:
+    first = commit(store, {"s/1": b"one"})
+    with pytest.raises(KeyboardInterrupt):
+        commit.stage(store, Interrupted({"s/2": b"two", "s/3": b"three"}), ["s/1"])
+    assert (store.head, store.prepared, dict(store.segments())) == (first, None, {"s/1": b"one"})
+    second = commit(store, {"s/2": b"another"}, ["s/1"])
+    store.close()
+    with SqliteStore(path) as again:
+        assert (again.head, dict(again.segments())) == (second, {"s/2": b"another"})
+
+
 def test_a_folder_below_a_file_cannot_hold_state(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StateError, match=rf"{tmp_path}/file/c1: Not a directory\. Set STREAMLAB_STATE_DIR"):
@@ -338,7 +364,7 @@ def test_a_file_that_may_only_be_read_cannot_hold_state(
     path = open_folder / "state.sqlite"
     with SqliteStore(path) as store:
         commit(store, {"s/1": b"one"})
-    open_folder.chmod(0o777)  # noqa: S103 - so that it is the file alone that forbids
+    open_folder.chmod(0o777)  # so that it is the file alone that forbids
     path.with_name("state.sqlite.lock").chmod(0o666)
     path.chmod(0o444)
     with powerless(), pytest.raises(StateError, match=rf"state cannot be kept in {open_folder}") as caught:

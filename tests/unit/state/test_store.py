@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.errors import StateDamagedError, StateError
@@ -29,6 +29,7 @@ def test_the_sqlite_store_is_a_store() -> None:
         assert not hasattr(ReadOnlySnapshot, "stage")
 
 
+@settings(deadline=None)
 @given(
     offsets=st.dictionaries(
         st.text(min_size=1), st.dictionaries(st.integers(0, 2**31), st.integers(0, 2**63)), max_size=3

@@ -1,0 +1,379 @@
+"""Random plans, each written for streamlab and for the model at once, and random input for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from hypothesis import strategies as st
+
+import streamlab as sl
+from streamlab.testing import EPOCH
+from tests.properties.aggregations import FUNCTIONS
+from tests.properties.oracle import Aggregate, Aggregation, Each, LateRows, Message, Restamp, Source, Together, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hypothesis.strategies import DrawFn, SearchStrategy
+
+    from tests.properties.oracle import Node, Row
+
+SCHEMA = {
+    "k": pl.String(),
+    "j": pl.Int64(),
+    "x": pl.Int64(),
+    "f": pl.Float64(),
+    "s": pl.String(),
+    "xs": pl.List(pl.Int64),
+    "ts": pl.Int64(),
+    "t2": pl.Int64(),
+}
+KINDS = {"k": "text", "j": "int", "x": "int", "f": "float", "s": "text", "xs": "list", "ts": "int", "t2": "int"}
+KEYS = ["a", "b", "c", None]
+IDLE = 10_000
+"""The idle timeout of all sources that have one."""
+
+SPLIT = ["count", "min", "max", "first", "last"]
+NUMERIC = ["sum", "mean", "var", "std"]
+WHOLE = ["n_unique", "median"]
+BY_ARRIVAL = {"first", "last"}
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A stream as a person writes it, and as the model has it."""
+
+    frame: Any
+    node: Node
+    kinds: Mapping[str, str]
+    sources: tuple[Source, ...]
+    keyed: bool
+    laned: bool = False  # whether rows come from one task a partition
+    joined: bool = False  # whether it was put together of several streams
+
+    def each(self, frame: Any, function: Callable[[Row], list[Row]], **changes: Any) -> Branch:
+        """Return the branch with a row-by-row step after it."""
+        return replace(self, frame=frame, node=Each(self.node, function), **changes)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan, and the circumstances it is run in."""
+
+    branches: tuple[Branch, ...]
+    partitions: int
+    live: bool
+    skips_bad: bool = False
+
+    @property
+    def unit(self) -> int:
+        """Milliseconds in a step of event time: a live stream moves by seconds, a replayed one by milliseconds."""
+        return 1_000 if self.live else 1
+
+    @property
+    def start(self) -> int:
+        """Where event times begin: now, or long ago."""
+        return EPOCH if self.live else 0
+
+    def home(self, key: Any) -> int:
+        """Return the partition that records of a key are sent to where a key is promised."""
+        return KEYS.index(key) % self.partitions
+
+    def _repr_pretty_(self, printer: Any, _cycle: bool) -> None:
+        """Show what one needs to see what went wrong."""
+        printer.text(repr(self))
+
+    def __repr__(self) -> str:
+        trees = "\n".join(branch.frame.explain() for branch in self.branches)
+        return f"{self.partitions} partitions, {'live' if self.live else 'history'}, skips={self.skips_bad}\n{trees}\n"
+
+
+# --- steps ---
+
+
+def _positive(branch: Branch) -> Branch:
+    return branch.each(
+        branch.frame.filter(pl.col("x") > 0), lambda row: [row] if row["x"] is not None and row["x"] > 0 else []
+    )
+
+
+def _some_keys(branch: Branch) -> Branch:
+    return branch.each(
+        branch.frame.filter(pl.col("k") != "b", pl.col("j").is_not_null()),
+        lambda row: [row] if row["k"] not in {None, "b"} and row["j"] is not None else [],
+    )
+
+
+def _nan(branch: Branch) -> Branch:
+    expr = pl.when(pl.col("x") == 1).then(float("nan")).otherwise(pl.col("f"))
+    return branch.each(
+        branch.frame.with_columns(f=expr), lambda row: [{**row, "f": float("nan") if row["x"] == 1 else row["f"]}]
+    )
+
+
+def _double(branch: Branch) -> Branch:
+    return branch.each(
+        branch.frame.with_columns(x=pl.col("x") * 2), lambda row: [{**row, "x": None if row["x"] is None else row["x"] * 2}]
+    )
+
+
+def _other_key(branch: Branch) -> Branch:
+    return branch.each(branch.frame.with_columns(k=pl.col("s")), lambda row: [{**row, "k": row["s"]}], keyed=False)
+
+
+def _explode(branch: Branch) -> Branch:
+    return branch.each(
+        branch.frame.explode("xs"),
+        lambda row: [{**row, "xs": item} for item in row["xs"] or [None]],
+        kinds={**branch.kinds, "xs": "int"},
+    )
+
+
+def _mapped(branch: Branch) -> Branch:
+    schema = dict(branch.frame.schema)
+    return branch.each(
+        branch.frame.map_batches(lambda frame: frame.with_columns(pl.col("j") + 1), schema=schema),
+        lambda row: [{**row, "j": None if row["j"] is None else row["j"] + 1}],
+        keyed=False,
+    )
+
+
+def _restamped(branch: Branch) -> Branch:
+    (source,) = branch.sources
+    return replace(
+        branch,
+        frame=branch.frame.with_event_time(pl.col("t2")),
+        node=Restamp(branch.node, source, lambda row: row["t2"]),
+    )
+
+
+STEPS = [_positive, _some_keys, _nan, _double, _other_key, _explode, _mapped, _restamped]
+
+
+@st.composite
+def stepped(draw: DrawFn, branch: Branch, most: int = 3) -> Branch:
+    """Put some row-by-row steps after a branch."""
+    for step in draw(st.lists(st.sampled_from(STEPS), max_size=most)):
+        fits = not branch.joined or step is not _restamped
+        if fits and not (step is _explode and branch.kinds["xs"] == "int"):
+            branch = step(branch)
+    return branch
+
+
+@st.composite
+def sources(draw: DrawFn, partitions: int, *, live: bool, on_error: str = "dead_letter") -> Branch:
+    """Read one topic, or two as one."""
+    idle = IDLE if live or draw(st.booleans()) else None
+    event_time, keyed = draw(st.sampled_from([None, "ts"])), draw(st.booleans())
+    streams = []
+    for topic in ["one", "two"][: draw(st.sampled_from([1, 1, 2]))]:
+        frame = sl.Kafka("localhost:9092").stream(
+            topic,
+            schema=SCHEMA,
+            event_time=event_time,
+            key="k" if keyed else None,
+            on_error=on_error,  # type: ignore[arg-type]  # one of three words
+            idle_timeout=None if idle is None else timedelta(milliseconds=idle),
+        )
+        node = Source(topic, partitions, event_time=event_time, idle_timeout=idle)
+        streams.append(Branch(frame, node, KINDS, (node,), keyed))
+    if len(streams) == 1:
+        return streams[0]
+    return together([draw(stepped(stream, 1)) if stream.kinds["xs"] == "list" else stream for stream in streams])
+
+
+def together(parts: list[Branch]) -> Branch:
+    """Make one branch of several; they must have one schema."""
+    if any(part.kinds != parts[0].kinds for part in parts):
+        parts = [part if part.kinds["xs"] == "int" else _explode(part) for part in parts]
+    node = Together(*(part.node for part in parts))
+    found = dict.fromkeys(source for part in parts for source in part.sources)
+    return Branch(sl.concat([part.frame for part in parts]), node, parts[0].kinds, tuple(found), keyed=False, joined=True)
+
+
+@st.composite
+def forked(draw: DrawFn, branch: Branch) -> Branch:
+    """Part a stream in two and put it together again: records may come along both ways, or none."""
+    return together([draw(stepped(branch, 2)), draw(stepped(branch, 2))])
+
+
+# --- aggregations ---
+
+
+def _candidates(kinds: Mapping[str, str], by: tuple[str, ...], *, whole: bool, ordered: bool) -> list[tuple[str, str]]:
+    found = [("len", next(iter(kinds)))]
+    for column, kind in kinds.items():
+        if kind == "list" or column in by or column.startswith("window_"):
+            continue
+        names = SPLIT + (NUMERIC if kind != "text" else []) + (WHOLE[: 2 if kind != "text" else 1] if whole else [])
+        found += [(name, column) for name in names if ordered or name not in BY_ARRIVAL]
+    return found
+
+
+def written(name: str, column: str) -> pl.Expr:
+    """Return an aggregation as polars writes it."""
+    made: pl.Expr = pl.len() if name == "len" else getattr(pl.col(column), name)()
+    return made.alias(f"{name}_{column}")
+
+
+@st.composite
+def aggregated(
+    draw: DrawFn, branch: Branch, plan: Plan, *, final: bool, windowed: bool = True, ordered: bool = True, name: str | None = None
+) -> Branch:
+    """Put groups, windows and aggregations after a branch."""
+    groupable = [column for column in ("k", "j", "s") if column in branch.kinds]
+    by = tuple(draw(st.lists(st.sampled_from(groupable), unique=True, max_size=2))) if groupable else ()
+    if branch.keyed and "k" not in by and draw(st.booleans()):
+        by = ("k", *by)[:2]
+    laned = branch.keyed and "k" in by
+    ordered = ordered and (laned or not branch.laned)
+    candidates = _candidates(branch.kinds, by, whole=draw(st.booleans()), ordered=ordered)
+    chosen = draw(st.lists(st.sampled_from(candidates), min_size=1, max_size=4, unique=True))
+    exprs = [written(name, column) for name, column in chosen]
+    groups = branch.frame.group_by(*by)
+    window = draw(windows(plan.unit)) if windowed else None
+    if window is None:
+        frame = groups.agg(*exprs, name=name)
+    else:
+        frame = groups.window(tumbling(window), emit="final" if final else "updates", name=name).agg(*exprs)
+    node = Aggregate(
+        branch.node,
+        by,
+        [Aggregation(f"{name}_{column}", column, FUNCTIONS[name]) for name, column in chosen],
+        window=window,
+        final=final,
+        partitions=plan.partitions if laned else None,
+    )
+    kinds = {column: branch.kinds[column] for column in by}
+    for name_, column in chosen:
+        same = name_ in {"min", "max", "first", "last", "sum"}
+        kinds[f"{name_}_{column}"] = branch.kinds[column] if same else ("int" if name_ in {"len", "count", "n_unique"} else "float")
+    return Branch(frame, node, kinds, branch.sources, laned, laned)
+
+
+@st.composite
+def windows(draw: DrawFn, unit: int) -> Window:
+    """Draw a window: sizes and graces around the steps of event time."""
+    size = draw(st.sampled_from([1, 4, 10])) * unit
+    offset = draw(st.sampled_from([0, 0, 3])) * unit
+    return Window(size, draw(st.sampled_from([0, 0, 2, 15])) * unit, offset if offset < size else 0)
+
+
+def tumbling(window: Window) -> Any:
+    """Return a window as streamlab writes it."""
+    size, grace, offset = (timedelta(milliseconds=part) for part in (window.size, window.grace, window.offset))
+    return sl.tumbling(size, grace=grace, offset=offset)
+
+
+@st.composite
+def plans(draw: DrawFn, kinds: tuple[str, ...]) -> Plan:
+    """Draw a plan of one sink.
+
+    Parameters
+    ----------
+    kinds
+        What it may end in: "rows", "final", "updates", "table", "late", "final-final", "final-updates", "final-table".
+    """
+    plan = draw(circumstances())
+    kind = draw(st.sampled_from(kinds))
+    branch = draw(sources(plan.partitions, live=plan.live))
+    if len(branch.sources) == 1 and draw(st.integers(0, 4)) == 0:
+        branch = draw(forked(branch))
+    branch = draw(stepped(branch, 2))
+    if kind == "rows":
+        return replace(plan, branches=(branch,))
+    first, _, second = kind.partition("-")
+    made = draw(aggregated(branch, plan, final=first in {"final", "late"}, windowed=first != "table"))
+    if first == "late":
+        node = made.node
+        assert isinstance(node, Aggregate)
+        made = replace(branch, frame=made.frame.late, node=LateRows(node), keyed=False)
+    if second:
+        made = draw(aggregated(made, plan, final=second == "final", windowed=second != "table", name="second"))
+    return replace(plan, branches=(made,))
+
+
+@st.composite
+def circumstances(draw: DrawFn) -> Plan:
+    """Draw how many partitions there are, and whether event times are those of now."""
+    return Plan((), draw(st.integers(1, 3)), draw(st.booleans()))
+
+
+# --- input ---
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A record to be, in steps of event time; `then` says what happens after it."""
+
+    step: int
+    back: int
+    other_topic: bool
+    partition: int
+    fate: str
+    values: Row = field(repr=False)
+    then: str
+
+
+FATES = ["good"] * 12 + ["bad", "null", "no time", "early"]
+BAD = [b"nope", b"[1]", b"7", b'{"x": 1.5}', b'{"x": 1.0}', b'{"k": {}}', b"\xff", b'{"x": 1} 2', b"", b'{"ts": "soon"}']
+AFTER = ["join"] * 4 + ["cut"] * 4 + ["restart", "crash", "1000", "9999", "10000", "25000"]
+
+values: SearchStrategy[Row] = st.fixed_dictionaries(
+    {
+        "k": st.sampled_from(KEYS),
+        "j": st.sampled_from([0, 1, None]),
+        "x": st.sampled_from([0, 1, 2, -3, 5, None]),
+        "f": st.sampled_from([0.25, -1.5, 1000.75, 3.0, None]),
+        "s": st.sampled_from(["", "p", "qé", None]),
+        "xs": st.sampled_from([None, [], [4], [1, None], [2, 2, 3]]),
+        "shift": st.sampled_from([0, 0, 1, -2, None]),
+        "absent": st.booleans(),
+        "bad": st.integers(0, len(BAD) - 1),
+    }
+)
+
+shots: SearchStrategy[Shot] = st.builds(
+    Shot,
+    step=st.sampled_from([0, 0, 1, 1, 2, 3, 7, 40]),
+    back=st.sampled_from([0, 0, 0, 0, 1, 3, 12]),
+    other_topic=st.booleans(),
+    partition=st.integers(0, 2),
+    fate=st.sampled_from(FATES),
+    values=values,
+    then=st.sampled_from(AFTER),
+)
+
+
+def messages(plan: Plan, given: list[Shot]) -> list[Message]:
+    """Return the records that shots make of a plan's circumstances."""
+    topics = sorted({source.topic for branch in plan.branches for source in branch.sources})
+    keyed = any(_promised(branch.frame) for branch in plan.branches)
+    clock, found = 0, []
+    for shot in given:
+        clock = min(clock + shot.step, 300)
+        time = plan.start + max(clock - shot.back, 0) * plan.unit
+        topic = topics[-1] if shot.other_topic else topics[0]
+        partition = plan.home(shot.values["k"]) if keyed else shot.partition % plan.partitions
+        found.append(_message(plan, shot, topic, partition, time))
+    return found
+
+
+def _promised(frame: Any) -> bool:
+    return "key k" in frame.explain()
+
+
+def _message(plan: Plan, shot: Shot, topic: str, partition: int, time: int) -> Message:
+    if shot.fate == "null":
+        return Message(topic, partition, time, None, None)
+    if shot.fate == "bad":
+        return Message(topic, partition, time, BAD[shot.values["bad"]], None)
+    moved = {"no time": None, "early": -5}.get(shot.fate, time)
+    shift = shot.values["shift"]
+    row = {name: shot.values.get(name) for name in SCHEMA}
+    row |= {"ts": moved, "t2": None if shift is None else time + shift * plan.unit}
+    sent = {name: value for name, value in row.items() if value is not None or not shot.values["absent"]}
+    return Message(topic, partition, -1 if shot.fate == "early" else time, sent, row)
