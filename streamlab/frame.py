@@ -10,6 +10,7 @@ from streamlab.errors import PlanError
 from streamlab.grouping import GroupBy
 from streamlab.plan import nodes
 from streamlab.plan.expressions import IntoExpr, PlanExpr, parse
+from streamlab.plan.schema import declared
 from streamlab.results import Results
 
 if TYPE_CHECKING:
@@ -74,8 +75,8 @@ class StreamFrame(Results):
         --------
         >>> import polars as pl, streamlab as sl
         >>> events = sl.from_frame(pl.DataFrame({"x": [1, 2], "ts": [0, 1]}), event_time="ts", topic="events")
-        >>> events.select("x", double=pl.col("x") * 2).schema
-        Schema({'x': Int64, 'double': Int64})
+        >>> events.select("x", double=pl.col("x") * 2).columns
+        ['x', 'double']
         """
         return StreamFrame(nodes.Select(self.node, tuple(map(PlanExpr, parse(exprs, named, step="select")))))
 
@@ -94,16 +95,40 @@ class StreamFrame(Results):
         )
 
     def rename(self, mapping: Mapping[str, str]) -> StreamFrame:
-        """Give columns other names: ``{"old": "new"}``."""
+        """Give columns other names: ``{"old": "new"}``.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> events = sl.from_frame(pl.DataFrame({"user": ["a", "b"], "ts": [0, 1]}), event_time="ts", topic="events")
+        >>> events.rename({"user": "name"}).columns
+        ['name', 'ts']
+        """
         return StreamFrame(nodes.Rename(self.node, dict(mapping)))
 
     def drop(self, *columns: str) -> StreamFrame:
-        """Leave columns out."""
+        """Leave columns out; event time travels on unseen.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> events = sl.from_frame(pl.DataFrame({"user": ["a", "b"], "ts": [0, 1]}), event_time="ts", topic="events")
+        >>> events.drop("ts").columns
+        ['user']
+        """
         return StreamFrame(nodes.Drop(self.node, _names(columns)))
 
     def cast(self, dtypes: Mapping[str, DataType | DataTypeClass]) -> StreamFrame:
-        """Change the types of columns; a value that does not fit fails the step, it is never cut or made null."""
-        return StreamFrame(nodes.Cast(self.node, pl.Schema(dtypes)))
+        """Change the types of columns; a value that does not fit fails the step, it is never cut or made null.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> events = sl.from_frame(pl.DataFrame({"user": ["a", "b"], "ts": [0, 1]}), event_time="ts", topic="events")
+        >>> events.cast({"user": pl.Categorical}).schema["user"]
+        Categorical
+        """
+        return StreamFrame(nodes.Cast(self.node, declared("cast", dtypes)))
 
     def explode(self, *columns: str) -> StreamFrame:
         """Make a row for each item of list columns, as polars does: columns exploded together must be equally long.
@@ -121,6 +146,14 @@ class StreamFrame(Results):
         """Take event time from an expression from here on: Datetime, Date, or an integer of milliseconds since 1970 (UTC).
 
         A row where it is null or before 1970 is a bad record: it goes where the source's `on_error` says.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> events = sl.from_frame(pl.DataFrame({"user": ["a", "b"], "ts": [0, 1]}), event_time="ts", topic="events")
+        >>> later = events.with_event_time(pl.col("ts") + 60_000)
+        >>> later.group_by().window(sl.tumbling("1m")).agg(pl.len().alias("n")).collect()["window_start"].dt.epoch("ms").to_list()
+        [60000]
         """
         (parsed,) = parse([expr], {}, step="with_event_time")
         return StreamFrame(nodes.WithEventTime(self.node, PlanExpr(parsed)))
@@ -145,13 +178,21 @@ class StreamFrame(Results):
         >>> events.map_batches(lambda f: f.select(y=pl.col("x") * 10), schema={"y": pl.Int64}).collect()["y"].to_list()
         [10, 20]
         """
-        return StreamFrame(nodes.MapBatches(self.node, function, pl.Schema(schema)))
+        return StreamFrame(nodes.MapBatches(self.node, function, declared("map_batches", schema)))
 
     def map_pandas(
         self, function: Callable[[pd.DataFrame], pd.DataFrame], *, schema: Mapping[str, DataType | DataTypeClass]
     ) -> StreamFrame:
-        """Apply a function to each micro-batch as a pandas frame; otherwise as `map_batches`."""
-        return StreamFrame(nodes.MapBatches(self.node, function, pl.Schema(schema), flavour="pandas"))
+        """Apply a function to each micro-batch as a pandas frame; otherwise as `map_batches`.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> events = sl.from_frame(pl.DataFrame({"x": [1, 2], "ts": [0, 1]}), event_time="ts", topic="events")
+        >>> events.map_pandas(lambda f: f.assign(y=f["x"] * 10)[["y"]], schema={"y": pl.Int64}).collect()["y"].to_list()
+        [10, 20]
+        """
+        return StreamFrame(nodes.MapBatches(self.node, function, declared("map_pandas", schema), flavour="pandas"))
 
     def group_by(self, *by: IntoExpr, **named_by: IntoExpr) -> GroupBy:
         """Group rows by columns or row-by-row expressions; without any, all rows are one group.

@@ -33,6 +33,15 @@ class GroupBy:
             ``"final"``: one row per group and window, when the window closes. ``"updates"``: its row each time it changes.
         name
             The step's identity: its state is found by it. Derived from window and keys if not given.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> events = sl.from_frame(pl.DataFrame({"user": ["a"], "ts": [0]}), event_time="ts", topic="events")
+        >>> events.group_by("user").window("1m")
+        Traceback (most recent call last):
+        ...
+        streamlab.errors.PlanError: window: '1m' is no window; write sl.tumbling("5m"), with grace= for rows out of order.
         """
         if not isinstance(window, Tumbling):
             raise PlanError(
@@ -49,6 +58,13 @@ class GroupBy:
             Aggregating expressions.
         name
             The step's identity: its state is found by it.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> events = sl.from_frame(pl.DataFrame({"user": ["a", "a"], "ts": [0, 1]}), event_time="ts", topic="events")
+        >>> events.group_by("user").agg(n=pl.len()).collect().rows()
+        [('a', 2)]
         """
         from streamlab.table import StreamTable  # noqa: PLC0415  # tables and groups name each other
 
@@ -81,6 +97,19 @@ class WindowedGroupBy:
         ------
         PlanError
             If an expression does not aggregate, or names an unknown column.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> events = sl.from_frame(pl.DataFrame({"x": [1, 3], "ts": [0, 1]}), event_time="ts", topic="events")
+        >>> windows = events.group_by().window(sl.tumbling("1m"))
+        >>> windows.agg(mean=pl.col("x").mean(), middle=pl.col("x").median()).collect().select("mean", "middle").rows()
+        [(2.0, 2.0)]
+        >>> windows.agg(pl.col("x") * 2)
+        Traceback (most recent call last):
+        ...
+        streamlab.errors.PlanError: agg: [(col("x")) * (dyn int: 2)] gives a value per row, not one per group. \
+Aggregate it, such as (...).sum(), (...).last(), or (...).implode() to keep all values.
         """
         from streamlab.frame import StreamFrame  # noqa: PLC0415  # frames and groups name each other
         from streamlab.table import StreamTable  # noqa: PLC0415

@@ -13,6 +13,7 @@ from streamlab.durations import Duration, milliseconds
 from streamlab.errors import PlanError, did_you_mean
 from streamlab.frame import StreamFrame
 from streamlab.plan.nodes import Source
+from streamlab.plan.schema import declared
 from streamlab.runtime.decoding import FORMATS
 from streamlab.runtime.resources import check_start
 
@@ -140,7 +141,7 @@ class Kafka:
             raise PlanError(
                 f"{step}: on_error={on_error!r}; valid are {list(ON_ERROR)}.{did_you_mean(on_error, ON_ERROR)}"
             )
-        columns = self._infer(topic, format) if schema is None else pl.Schema(schema)
+        columns = self._infer(topic, format) if schema is None else declared(step, schema)
         FORMATS[format].check(columns)
         idle = None if idle_timeout is None else milliseconds(idle_timeout, f"{step}: idle_timeout")
         return StreamFrame(

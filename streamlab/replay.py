@@ -12,6 +12,7 @@ from streamlab.connect.memory import FrameOrigin, NdjsonOrigin, ParquetOrigin
 from streamlab.errors import PlanError
 from streamlab.frame import StreamFrame
 from streamlab.plan.nodes import Source
+from streamlab.plan.schema import declared
 from streamlab.runtime.decoding import FORMATS
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def from_ndjson(
         with file.open("rb") as lines:
             sample = [line for line, _ in zip(lines, range(_SAMPLE), strict=False) if line.strip()]
         schema = FORMATS["json"].infer(sample)
-    columns = pl.Schema(schema)
+    columns = declared(f"from_ndjson {str(path)!r}", schema)
     FORMATS["json"].check(columns)
     origin = NdjsonOrigin(str(file))
     return StreamFrame(Source(topic or file.stem, columns, origin, "ndjson", "json", event_time, key, on_error, None))

@@ -43,7 +43,19 @@ class Results:
         return self.node.schema.names()
 
     def explain(self) -> str:
-        """Return the plan as a tree, results first, with step names and what each costs."""
+        """Return the plan as a tree, results first, with step names and what each costs.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> rows = pl.DataFrame({"user": ["a", "a", "b", "a"], "ts": [0, 1, 60_000, 2]})
+        >>> events = sl.from_frame(rows, event_time="ts", topic="events")
+        >>> counts = events.group_by("user").window(sl.tumbling("1m"), name="counts").agg(pl.len().alias("n"))
+        >>> print(counts.explain())
+        tumbling 1m -> final by user: len().alias("n") [counts]
+           one task over all partitions
+        └─ frame 'events' (frame), event time ts, never idle, errors: raise
+        """
         return explain.tree(self.node)
 
     def __repr__(self) -> str:
@@ -67,6 +79,15 @@ class Results:
         ------
         PlanError
             If there is no windowed step behind the results.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> rows = pl.DataFrame({"user": ["a", "a", "b", "a"], "ts": [0, 1, 60_000, 2]})
+        >>> events = sl.from_frame(rows, event_time="ts", topic="events")
+        >>> counts = events.group_by("user").window(sl.tumbling("1m"), name="counts").agg(pl.len().alias("n"))
+        >>> counts.late.select("user", "ts", "window_end").collect().rows()[0][:2]
+        ('a', 2)
         """
         from streamlab.frame import StreamFrame  # noqa: PLC0415  # a frame is one of the results
 
@@ -89,6 +110,15 @@ class Results:
             Column or columns of the record key: the text of one, a JSON object of several. Default: what identifies a row.
         kafka
             The cluster; default: that of the source.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> rows = pl.DataFrame({"user": ["a", "a", "b", "a"], "ts": [0, 1, 60_000, 2]})
+        >>> events = sl.from_frame(rows, event_time="ts", topic="events")
+        >>> counts = events.group_by("user").window(sl.tumbling("1m"), name="counts").agg(pl.len().alias("n"))
+        >>> counts.sink_kafka("counts")
+        sink_kafka 'counts' by user
         """
         by = _names(key) if key is not None else self._default_key()
         origin = None if kafka is None else kafka.cluster
@@ -105,15 +135,47 @@ class Results:
             The table's name.
         key
             Column or columns that identify a row. Default: grouping columns and window bounds.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> rows = pl.DataFrame({"user": ["a", "a", "b", "a"], "ts": [0, 1, 60_000, 2]})
+        >>> events = sl.from_frame(rows, event_time="ts", topic="events")
+        >>> counts = events.group_by("user").window(sl.tumbling("1m"), name="counts").agg(pl.len().alias("n"))
+        >>> counts.sink_table("counts")
+        sink_table 'counts' by user, window_start, window_end
         """
         return Sink(SinkNode(self.node, "table", name, _names(key) if key is not None else natural_key(self.node)))
 
     def sink_parquet(self, path: str | Path) -> Sink:
-        """Write results to a folder as Parquet files, one per commit that has results; a commit done again overwrites its file."""
+        """Write results to a folder as Parquet files, one per commit that has results; a commit done again overwrites its file.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> rows = pl.DataFrame({"user": ["a", "a", "b", "a"], "ts": [0, 1, 60_000, 2]})
+        >>> events = sl.from_frame(rows, event_time="ts", topic="events")
+        >>> counts = events.group_by("user").window(sl.tumbling("1m"), name="counts").agg(pl.len().alias("n"))
+        >>> counts.sink_parquet("results")
+        sink_parquet 'results'
+        """
         return Sink(SinkNode(self.node, "parquet", str(path)))
 
     def sink_frame(self, function: Callable[[pl.DataFrame], object], *, name: str | None = None) -> Sink:
-        """Call a function with each micro-batch of results, in the thread of the query; after a crash it may see rows again."""
+        """Call a function with each micro-batch of results, in the thread of the query; after a crash it may see rows again.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> rows = pl.DataFrame({"user": ["a", "a", "b", "a"], "ts": [0, 1, 60_000, 2]})
+        >>> events = sl.from_frame(rows, event_time="ts", topic="events")
+        >>> counts = events.group_by("user").window(sl.tumbling("1m"), name="counts").agg(pl.len().alias("n"))
+        >>> seen = []
+        >>> sl.Pipeline([counts.sink_frame(seen.append)]).run().results
+        1
+        >>> seen[0]["n"].to_list()
+        [2]
+        """
         if not callable(function):
             raise PlanError(f"sink_frame: {function!r} is no function; it must take a polars DataFrame.")
         return Sink(SinkNode(self.node, "frame", name or str(getattr(function, "__name__", "function")), function=function))
@@ -137,6 +199,15 @@ class Results:
             Rows at most.
         last
             How far back to look, counted from the newest record, such as ``"10m"``. Default: the newest 10,000 records.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> rows = pl.DataFrame({"user": ["a", "a", "b", "a"], "ts": [0, 1, 60_000, 2]})
+        >>> events = sl.from_frame(rows, event_time="ts", topic="events")
+        >>> counts = events.group_by("user").window(sl.tumbling("1m"), name="counts").agg(pl.len().alias("n"))
+        >>> counts.preview(1)["n"].to_list()
+        [2]
         """
         back = None if last is None else milliseconds(last, "preview: last", positive=True)
         return bounded.preview(self.node, n, back)
@@ -145,11 +216,32 @@ class Results:
         """Run over all records there are now, in memory, and return the results; every window closes at the end.
 
         Joins no group, commits nothing. A table gives its last row of every key.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> rows = pl.DataFrame({"user": ["a", "a", "b", "a"], "ts": [0, 1, 60_000, 2]})
+        >>> events = sl.from_frame(rows, event_time="ts", topic="events")
+        >>> counts = events.group_by("user").window(sl.tumbling("1m"), name="counts").agg(pl.len().alias("n"))
+        >>> counts.collect().select("user", "n").rows()
+        [('a', 2), ('b', 1)]
         """
         return bounded.collect(self.node, until)
 
     def show(self, name: str | None = None) -> Query:
-        """Start an unnamed query for exploring: temporary state, joins no group, commits nothing; shown again it replaces itself."""
+        """Start an unnamed query for exploring: temporary state, joins no group, commits nothing; shown again it replaces itself.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> rows = pl.DataFrame({"user": ["a", "a", "b", "a"], "ts": [0, 1, 60_000, 2]})
+        >>> events = sl.from_frame(rows, event_time="ts", topic="events")
+        >>> counts = events.group_by("user").window(sl.tumbling("1m"), name="counts").agg(pl.len().alias("n"))
+        >>> query = counts.show()
+        >>> query.status
+        'running'
+        >>> query.stop()
+        """
         sink = Sink(SinkNode(self.node, "memory", name or "results"))
         return Pipeline([sink]).start()
 

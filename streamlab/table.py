@@ -17,5 +17,6 @@ class StreamTable(Results):
     >>> events.group_by("user").agg(pl.len().alias("n"))
     StreamTable[user: String, n: UInt32] by user
     updates by user: len().alias("n") [group-by-user]
+       one task over all partitions
     └─ frame 'events' (frame), event time ts, never idle, errors: raise
     """

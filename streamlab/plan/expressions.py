@@ -1,8 +1,8 @@
 """Polars expressions as values of a plan: compared, fingerprinted, and checked before any data is there.
 
 Checks need an expression's structure. Where polars' `meta` cannot judge without data (selectors, `list.eval`), the expression's own
-JSON form is rewritten into one that it can judge: a selector becomes its first column, `list.eval` (which looks at one row's list at
-a time) becomes the list it looks at.
+serialised form is rewritten into one that it can judge: a selector becomes its first column, `list.eval` (which looks at one row's list
+at a time) becomes the list it looks at. That form is MessagePack: polars' JSON has null for NaN and the infinities.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import polars as pl
 from polars.exceptions import ComputeError, PolarsError
 
@@ -44,7 +45,7 @@ class PlanExpr:
     @cached_property
     def canonical(self) -> str:
         """The expression's structure as text, equal in every process with the same polars."""
-        return json.dumps(tree(self.expr), sort_keys=True, separators=(",", ":"))
+        return json.dumps(tree(self.expr), sort_keys=True, separators=(",", ":"), default=bytes.hex)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, PlanExpr) and self.canonical == other.canonical
@@ -87,7 +88,7 @@ def _into(value: IntoExpr, step: str) -> pl.Expr:
 
 
 def tree(expr: pl.Expr) -> Any:
-    """Return an expression's structure as JSON values; Python functions have none and are refused.
+    """Return an expression's structure as plain values; Python functions have none and are refused.
 
     Raises
     ------
@@ -100,7 +101,7 @@ def tree(expr: pl.Expr) -> Any:
         raise _python_function(expr) from error
     if any("AnonymousFunction" in node or "PythonUdf" in node for node in _dicts(found)):
         raise _python_function(expr)
-    return found
+    return msgspec.msgpack.decode(expr.meta.serialize())
 
 
 def _python_function(expr: pl.Expr) -> UnsafeExpressionError:
@@ -222,23 +223,33 @@ def _walk(expr: pl.Expr) -> Iterator[pl.Expr]:
 
 
 def _rewrite(node: Any, schema: pl.Schema, output: int, *, drop_eval: bool = False) -> Any:
-    """Replace selectors by a column each, and `list.eval` by the list it looks at."""
+    """Replace selectors by a column each, structs unnested by a field each, and `list.eval` by the list it looks at."""
     if isinstance(node, list):
         return [_rewrite(item, schema, output, drop_eval=drop_eval) for item in node]
-    if not isinstance(node, dict):
+    if not isinstance(node, dict) or "Literal" in node:
         return node
     if "Selector" in node:
         picked = pl.LazyFrame(schema=schema).select(_expression(node)).collect_schema().names()
         return {"Column": picked[min(output, len(picked) - 1)]} if picked else {"Literal": "Null"}
     if drop_eval and "Eval" in node and node["Eval"]["variant"] == "List":
         return _rewrite(node["Eval"]["expr"], schema, output, drop_eval=True)
-    if "Literal" in node:
-        return node
+    if _is_unnest(node):
+        fields = pl.LazyFrame(schema=schema).select(_expression(node)).collect_schema().names()
+        of = _rewrite(node["Function"]["input"], schema, output, drop_eval=drop_eval)
+        field = {"StructExpr": {"FieldByName": fields[min(output, len(fields) - 1)]}}
+        return {"Function": {**node["Function"], "input": of, "function": field}}
     return {name: _rewrite(value, schema, output, drop_eval=drop_eval) for name, value in node.items()}
 
 
+def _is_unnest(node: dict[str, Any]) -> bool:
+    """Whether a node gives several fields of a struct as columns."""
+    function = node["Function"]["function"] if "Function" in node else None
+    struct = function.get("StructExpr") if isinstance(function, dict) else None
+    return isinstance(struct, dict) and "SelectFields" in struct
+
+
 def _expression(structure: Any) -> pl.Expr:
-    return pl.Expr.deserialize(io.BytesIO(json.dumps(structure).encode()), format="json")
+    return pl.Expr.deserialize(io.BytesIO(msgspec.msgpack.encode(structure)))
 
 
 def _dicts(node: Any) -> Iterator[dict[str, Any]]:

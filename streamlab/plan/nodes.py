@@ -20,6 +20,7 @@ from streamlab.plan.expressions import PlanExpr, check_row_safe, expand
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 class Node:
     """What every node promises; nodes are compared by what they are, not what they say."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -11,7 +11,7 @@ from polars.exceptions import PolarsError
 from streamlab.errors import PlanError, UnknownColumnError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
 RESERVED = "__sl_"
 """Columns of the engine's own begin with this."""
@@ -47,8 +47,8 @@ def after(step: str, schema: pl.Schema, apply: Callable[[pl.LazyFrame], pl.LazyF
 
     Examples
     --------
-    >>> after("select", pl.Schema({"x": pl.Int64}), lambda f: f.select(pl.col("x") / 2))
-    Schema({'x': Float64})
+    >>> dict(after("select", pl.Schema({"x": pl.Int64}), lambda f: f.select(pl.col("x") / 2)))
+    {'x': Float64}
     """
     try:
         found = apply(pl.LazyFrame(schema=schema)).collect_schema()
@@ -56,6 +56,36 @@ def after(step: str, schema: pl.Schema, apply: Callable[[pl.LazyFrame], pl.LazyF
         raise translated(step, schema, error) from None
     check_names(step, found)
     return found
+
+
+_BARE: dict[type[pl.DataType], pl.DataType] = {
+    pl.Datetime: pl.Datetime("ms", "UTC"),
+    pl.Duration: pl.Duration("ms"),
+    pl.Categorical: pl.Categorical(),
+}
+
+
+def declared(step: str, columns: Mapping[str, Any]) -> pl.Schema:
+    """Return the schema that a person wrote; bare Datetime is milliseconds in UTC, bare Duration milliseconds.
+
+    Raises
+    ------
+    PlanError
+        If a column has no type, or one that needs to be said in full.
+
+    Examples
+    --------
+    >>> dict(declared("stream", {"ts": pl.Datetime, "x": int}))
+    {'ts': Datetime(time_unit='ms', time_zone='UTC'), 'x': Int64}
+    """
+    types = {}
+    for name, dtype in columns.items():
+        try:
+            types[name] = pl.Schema({name: _BARE.get(dtype, dtype)})[name]
+        except (TypeError, PolarsError) as error:
+            raise PlanError(f"{step}: column {name!r}: {error}; write a polars type in full, such as pl.List(pl.Int64).") from error
+    check_names(step, types)
+    return pl.Schema(types)
 
 
 def translated(step: str, schema: pl.Schema, error: PolarsError) -> PlanError:

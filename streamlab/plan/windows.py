@@ -89,7 +89,7 @@ class Aggregate(Node):
             if not is_aggregating(expr.expr, schema):
                 raise PlanError(
                     f"agg: {expr} gives a value per row, not one per group. "
-                    f"Aggregate it, such as {expr}.sum(), {expr}.last() or {expr}.implode() to keep all values."
+                    "Aggregate it, such as (...).sum(), (...).last(), or (...).implode() to keep all values."
                 )
 
     @cached_property

@@ -32,6 +32,8 @@ def explained(path: Path, doing: str) -> Iterator[None]:
         yield
     except StateError as error:
         raise type(error)(f"{path}: {error}") from error
+    except UnicodeDecodeError as error:  # Python's, over SQLite's own message: it quotes the damaged file
+        raise StateDamagedError(f"{path}: damaged, found while {doing}: {error}.") from error
     except sqlite3.Error as error:
         raise explain(error, path, doing) from error
 

@@ -57,6 +57,14 @@ def eventually(condition: Callable[[], object], what: str, seconds: float = SECO
         pause.wait(0.02)
 
 
+def stays(condition: Callable[[], object], what: str, seconds: float) -> None:
+    """Watch a condition for some seconds; fail with `what` if it ends."""
+    end, pause = time.monotonic() + seconds, threading.Event()
+    while time.monotonic() < end:
+        assert condition(), f"no longer: {what}"
+        pause.wait(0.1)
+
+
 # --- flights, and what is made of them ---
 
 
@@ -94,9 +102,10 @@ def close_windows(bootstrap: str, topic: str, partitions: int = 4) -> int:
     return produce(bootstrap, topic, [(None, value, _JANUARY_2013, partition) for partition in range(partitions)])
 
 
-def stream(bootstrap: str, topic: str, **options: Any) -> sl.StreamFrame:
+def stream(kafka: sl.Kafka | str, topic: str, **options: Any) -> sl.StreamFrame:
     """Return the stream of a topic of flights."""
-    return sl.Kafka(bootstrap).stream(topic, schema=SCHEMA, event_time="scheduled", **options)
+    kafka = sl.Kafka(kafka) if isinstance(kafka, str) else kafka
+    return kafka.stream(topic, schema=SCHEMA, event_time="scheduled", **options)
 
 
 def delays(source: sl.StreamFrame, grace: str = "24h", name: str = "delays") -> sl.StreamFrame:
@@ -174,7 +183,7 @@ def send(bootstrap: str, topic: str, records: Iterable[Sent]) -> None:
     """Write records, with headers, in order."""
     producer = Producer(
         {"bootstrap.servers": bootstrap, "enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 20}
-        | {"message.max.bytes": 16 << 20, "queue.buffering.max.messages": 1_000_000}
+        | {"message.max.bytes": 16 << 20, "queue.buffering.max.messages": 1_000_000, "log_level": 0}
     )
     refused: list[str] = []
     for sent in records:

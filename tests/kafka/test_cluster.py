@@ -22,6 +22,8 @@ from tests.kafka.broker import Broker, UnavailableError, consume_all, produce
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from tests.kafka.conftest import OwnBroker
+
 JANUARY_2013 = 1_357_000_000_000
 CANARY = "canary-7f3a9"
 
@@ -204,8 +206,12 @@ def test_a_topic_of_aborted_records_alone_is_empty_to_look_at(cluster, topic):
     assert cluster.topics().filter(name=name).row(0) == (name, 1, 11, None, None)
 
 
-def test_what_compaction_removed_is_stepped_over(own_broker):
-    broker = own_broker({"log.cleaner.backoff.ms": "50"})
+@pytest.fixture(scope="module")
+def broker(own_broker: OwnBroker) -> Broker:
+    return own_broker({"log.cleaner.backoff.ms": "50"})
+
+
+def test_what_compaction_removed_is_stepped_over(broker):
     with_gaps = {
         "cleanup.policy": "compact",
         "min.cleanable.dirty.ratio": "0.001",
@@ -355,17 +361,15 @@ def test_a_wrong_login_is_recognised_and_the_password_not_shown(guarded, user, c
     assert capfd.readouterr().err == ""
 
 
-def test_a_broker_that_restarts_is_found_again_by_a_question_that_waits(own_broker):
-    broker = own_broker()
+def test_a_broker_that_restarts_is_found_again(broker):
     cluster = Cluster(broker.bootstrap)
-    name = "lasting"
-    cluster.create_topic(name, 1, {"retention.ms": "-1"})
-    produce(broker.bootstrap, name, numbered(range(3)))
-    broker.stop()
+    cluster.create_topic("lasting", 1, {"retention.ms": "-1"})
+    produce(broker.bootstrap, "lasting", numbered(range(3)))
+    broker.kill()
     with pytest.raises(BrokerError, match="Connection refused"):
         cluster.metadata(timeout=0.5)
     broker.start()
-    assert cluster.peek(name)["value"].to_list() == ["v0", "v1", "v2"]
+    assert cluster.peek("lasting")["value"].to_list() == ["v0", "v1", "v2"]
 
 
 def test_nothing_is_logged_above_debug_when_all_is_well(cluster, bootstrap, topic, caplog, capfd):

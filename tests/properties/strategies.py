@@ -127,7 +127,7 @@ def _other_key(branch: Branch) -> Branch:
 def _explode(branch: Branch) -> Branch:
     return branch.each(
         branch.frame.explode("xs"),
-        lambda row: [{**row, "xs": item} for item in row["xs"] or [None]],
+        lambda row: [{**row, "xs": item} for item in ([None] if row["xs"] is None else row["xs"])],
         kinds={**branch.kinds, "xs": "int"},
     )
 

@@ -15,8 +15,6 @@ from streamlab.errors import PlanError, StateDamagedError, StateError, StepError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from streamlab.engine.key_index import Hashes
-
 KEYS = pl.Schema({"key": pl.Int64})
 VALUES = pl.Schema({"n": pl.Int64})
 
@@ -93,14 +91,6 @@ def test_rows_stand_in_order_of_first_insertion() -> None:
     assert held.frame().rows() == [(1, 2), (2, 1), (5, 2), (4, 1), (3, 1)]
 
 
-def test_a_deleted_key_is_gone_and_unknown_keys_are_ignored() -> None:
-    held = filled({1: 10, 2: 20})
-    held.delete(keys([2, 9, 2]))
-    held.delete(keys([2]))
-    assert held.frame().rows() == [(1, 10)]
-    assert held.get(keys([2]))[1].tolist() == [False]
-
-
 @pytest.mark.parametrize("saved", [True, False])
 def test_a_key_deleted_after_it_was_asked_for_is_not_found_by_the_same_question(saved: bool) -> None:
     held = filled({1: 10, 2: 20})
@@ -120,6 +110,15 @@ def test_a_question_that_its_owner_changes_afterwards_is_another_question() -> N
     held.get(question)
     question[0, "key"] = 2
     assert held.get(question)[0]["n"].to_list() == [20, 10]
+
+
+def test_questions_that_differ_in_a_late_row_are_told_apart() -> None:
+    held = filled({key: 10 * key for key in range(30)})
+    asked = [*range(20), 25]
+    assert held.get(keys([*range(20), 20]))[0]["n"].to_list()[-1] == 200
+    assert held.get(keys(asked))[0]["n"].to_list() == [10 * key for key in asked]
+    held.slots_of(keys(asked), insert=False)[:] = 0
+    assert held.get(keys(asked))[0]["n"].to_list() == [10 * key for key in asked]
 
 
 def test_values_can_be_read_and_written_by_slot() -> None:
@@ -155,6 +154,9 @@ def test_values_are_not_written_to_slots_of_no_key() -> None:
         with pytest.raises(StepError, match=r"a slot belongs to no key; take slots from slots_of"):
             held.put_slots(slots, pl.DataFrame({"n": [1]}))
     assert held.frame().rows() == [(1, 10)]
+    full = filled({1: 10, 2: 20, 3: 30, 4: 40})
+    with pytest.raises(StepError, match="a slot belongs to no key"):
+        full.put_slots(np.array([-1]), pl.DataFrame({"n": [1]}))
 
 
 def test_rows_may_be_keys_alone() -> None:
@@ -352,14 +354,6 @@ def test_a_key_deleted_and_put_again_is_last_now_and_may_be_where_it_was_after_a
     assert store.restored().frame().rows() == [(3, 1), (1, 5), (2, 1)]
 
 
-def test_changes_not_yet_kept_are_what_a_restart_forgets() -> None:
-    held, store = filled({1: 10, 2: 20}), Store()
-    store.keep(held)
-    held.put(rows({1: 11, 3: 30}))
-    held.delete(keys([2]))
-    assert store.restored().frame().rows() == [(1, 10), (2, 20)]
-
-
 def test_a_run_may_come_cut_in_frames() -> None:
     held = filled(dict.fromkeys(range(100), 7))
     [(number, run)] = held.changes().put
@@ -392,24 +386,8 @@ def test_rows_are_loaded_into_an_object_without_rows_only() -> None:
     assert held.frame().rows() == [(1, 10)]
 
 
-def test_keys_of_a_hash_are_kept_apart_in_runs_too() -> None:
-    def one_hash(frame: pl.DataFrame) -> Hashes:
-        return np.zeros(frame.height, np.uint64)
-
-    held, store = KeyedRows(KEYS, VALUES, hash_rows=one_hash), Store()
-    for step in range(20):
-        held.put(rows(dict.fromkeys(range(step, step + 5), step)))
-        held.delete(keys([step - 1, step + 2]))
-        store.keep(held)
-    restored = KeyedRows(KEYS, VALUES, hash_rows=one_hash)
-    restored.load(sorted(store.runs.items(), key=lambda run: run[0]))
-    assert restored.frame().sort("key").equals(held.frame().sort("key"))
-    assert sorted(held.frame()["key"]) == [19, 20, 22, 23]
-
-
 def test_memory_does_not_grow_with_what_came_and_went() -> None:
-    held = KeyedRows(KEYS, VALUES)
-    sizes = []
+    held, sizes = KeyedRows(KEYS, VALUES), []
     for step in range(200):
         window = range(1000 * step, 1000 * step + 1000)
         held.put(rows(dict.fromkeys(window, step)))

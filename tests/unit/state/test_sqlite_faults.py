@@ -155,6 +155,7 @@ def test_a_file_system_that_takes_no_more_bytes_refuses_and_then_goes_on(tmp_pat
     unclean=st.booleans(),
 )
 @example(bits=[18 * 8], unclean=False)  # the file says that it is not to be written
+@example(bits=[64711], unclean=False)  # the text of its tables is no text, and SQLite's message quotes it
 @example(bits=[104 * 8 + 2], unclean=False)  # it says that it has no tables
 def test_flipped_bits_in_the_file_are_damage_or_change_nothing(
     tmp_path: Path, bits: list[int], *, unclean: bool

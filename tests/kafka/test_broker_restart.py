@@ -1,0 +1,183 @@
+"""A broker goes away under a running query and comes back: the query goes on by itself, and nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from confluent_kafka import Producer
+
+import streamlab as sl
+from streamlab.errors import BrokerError
+from tests.kafka.broker import Broker, create_topic
+from tests.kafka.support import (
+    SECONDS,
+    as_json,
+    assert_at_least_once,
+    assert_same,
+    assert_settled,
+    batch_answer,
+    close_windows,
+    comparable,
+    delays,
+    eventually,
+    flights,
+    results,
+    send_flights,
+    stays,
+    stream,
+)
+
+FLIGHTS, PART = 12_000, 4_000
+OUTAGE = 15.0
+SMALL_FETCHES = {
+    "queued.min.messages": 100,
+    "queued.max.messages.kbytes": 64,
+    "fetch.message.max.bytes": 20_000,
+    "fetch.max.bytes": 20_000,
+}
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("STREAMLAB_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture(scope="module")
+def only_broker(own_broker):
+    return own_broker()
+
+
+@pytest.fixture
+def broker(only_broker):
+    """Give the file's broker, running before and after each test."""
+    if not only_broker.running:
+        only_broker.start()
+    return only_broker
+
+
+@pytest.fixture
+def source(broker):
+    return create_topic(broker.bootstrap, "flights")
+
+
+class Gate:
+    """Holds a commit after it was staged, so that a test can take the broker away from under it."""
+
+    def __init__(self) -> None:
+        self.held, self._go, self._armed = threading.Event(), threading.Event(), True
+
+    def reached(self, step: str) -> None:
+        if step == "staged" and self._armed:
+            self._armed = False
+            self.held.set()
+            assert self._go.wait(SECONDS)
+
+    def open(self) -> None:
+        self._go.set()
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    gate = Gate()
+    monkeypatch.setattr("streamlab.runtime.checkpoint.reached", gate.reached)
+    monkeypatch.setattr("streamlab.runtime.runner.COMMIT_SECONDS", 0)
+    yield gate
+    gate.open()
+
+
+def pipeline_of(broker: Broker, source: str, settings: dict[str, int] | None = None) -> sl.Pipeline:
+    kafka = sl.Kafka(broker.bootstrap, settings)
+    out = delays(stream(kafka, source, idle_timeout="10s"))
+    return sl.Pipeline([out.sink_kafka(f"{source}-out"), out.sink_table("delays")], name=f"p-{source}")
+
+
+def assert_nothing_lost(broker: Broker, source: str) -> None:
+    expected = batch_answer(flights(FLIGHTS))
+    assert_at_least_once(results(broker.bootstrap, f"{source}-out"), expected)
+    assert_same(comparable(sl.open_table(f"p-{source}", "delays").frame()), expected)
+    assert_settled(broker.bootstrap, f"p-{source}", source)
+
+
+def test_a_commit_that_falls_into_an_outage_of_15_seconds_is_made_when_the_broker_is_back(broker, source, gate, capfd):
+    first, second, third = flights(FLIGHTS).iter_slices(PART)
+    send_flights(broker.bootstrap, source, first)
+    query = pipeline_of(broker, source).start()
+    others = Producer(
+        {"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True}
+        | {"log_level": 0, "reconnect.backoff.max.ms": 200}
+    )
+    assert gate.held.wait(SECONDS)
+    broker.kill()
+    gate.open()
+    for carrier, payload in zip(second["carrier"], as_json(second), strict=True):  # others go on producing, into their buffer
+        others.produce(source, payload, carrier.encode())
+    stays(lambda: query.status == "running", "the query runs on", OUTAGE)
+    assert query.metrics.checkpoints == 0
+    broker.start()
+    assert others.flush(SECONDS) == 0
+    eventually(lambda: query.report.records == 2 * PART, "what was produced in the outage arrives")
+    send_flights(broker.bootstrap, source, third)
+    close_windows(broker.bootstrap, source)
+    eventually(lambda: query.report.records == FLIGHTS + 4, "what was produced after it arrives")
+    assert query.status == "running"
+    query.stop()
+    # silent for longer than idle_timeout, but nobody could be heard: no partition was left behind
+    assert (query.status, query.report.late) == ("stopped", 0)
+    assert_nothing_lost(broker, source)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_broker_that_is_restarted_in_order_is_not_missed(broker, source):
+    first, second, third = flights(FLIGHTS).iter_slices(PART)
+    query = pipeline_of(broker, source).start()
+    for part in (first, second):
+        send_flights(broker.bootstrap, source, part)
+        broker.stop()
+        broker.start()
+    send_flights(broker.bootstrap, source, third)
+    close_windows(broker.bootstrap, source)
+    eventually(lambda: query.report.records == FLIGHTS + 4, "all records arrive")
+    assert query.status == "running"
+    query.stop()
+    assert_nothing_lost(broker, source)
+
+
+def test_a_bounded_run_waits_for_its_broker_and_reads_to_its_end(broker, source, gate, monkeypatch):
+    monkeypatch.setattr("streamlab.runtime.pump._QUEUE_BYTES", 50_000)
+    monkeypatch.setattr("streamlab.connect.kafka_source._BATCH", 200)
+    send_flights(broker.bootstrap, source, flights(FLIGHTS))
+    close_windows(broker.bootstrap, source)
+    query = pipeline_of(broker, source, SMALL_FETCHES).start(until="latest")
+    assert gate.held.wait(SECONDS)
+    broker.kill()
+    gate.open()
+    stays(lambda: query.status == "running" and query.report.records < FLIGHTS, "the run waits", 3)
+    broker.start()
+    assert query.wait(SECONDS)
+    assert query.report.records == FLIGHTS + 4
+    assert_nothing_lost(broker, source)
+
+
+def test_a_query_that_is_stopped_in_an_outage_ends_without_its_commit_and_says_so(broker, source, gate, capfd):
+    send_flights(broker.bootstrap, source, flights(FLIGHTS))
+    query = pipeline_of(broker, source).start()
+    assert gate.held.wait(SECONDS)
+    broker.kill()
+    gate.open()
+    query.stop(SECONDS)
+    assert query.status == "failed"
+    with pytest.raises(BrokerError, match=rf"{broker.bootstrap}.*undelivered"):
+        query.wait()
+    broker.start()
+    close_windows(broker.bootstrap, source)
+    assert pipeline_of(broker, source).run().records == FLIGHTS + 4
+    assert_nothing_lost(broker, source)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_query_with_nothing_to_commit_stops_at_once_in_an_outage(broker, source):
+    query = pipeline_of(broker, source).start()
+    broker.kill()
+    query.stop(SECONDS)
+    assert query.status == "stopped"
