@@ -17,6 +17,7 @@ from streamlab.connect.groups import delete_group
 from streamlab.engine.watermark import NEVER
 from streamlab.errors import StateError
 from streamlab.kafka import BOOTSTRAP
+from streamlab.state import catalogue
 from streamlab.state.folders import STATE_FILE, find_pipeline, pipelines_in, state_dir
 from streamlab.state.lock import FileLock
 from streamlab.state.snapshot import read_head
@@ -51,12 +52,15 @@ def state(name: Annotated[str | None, typer.Argument(help="A pipeline's name; no
 
 def _list() -> None:
     root = state_dir()
-    table = Table("pipeline", "cluster", "bytes", "last written (UTC)", box=None, header_style="bold")
+    table = Table("pipeline", "cluster", "bytes", "last written (UTC)", "last run", box=None, header_style="bold")
+    last = {(entry.pipeline, entry.cluster): entry.last for entry in catalogue.pipelines()}
     for cluster in sorted(path for path in root.glob("*") if path.is_dir()):
         for pipeline in pipelines_in(cluster):
             file = cluster / pipeline / STATE_FILE
             written = datetime.fromtimestamp(file.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M:%S")
-            table.add_row(pipeline, cluster.name, f"{file.stat().st_size:,}", written)
+            run = last.get((pipeline, cluster.name))
+            did = "" if run is None else f"{run.outcome}, {run.records:,} records in {run.seconds:.1f} s"
+            table.add_row(pipeline, cluster.name, f"{file.stat().st_size:,}", written, did)
     console = Console()
     console.print(table if table.row_count else f"no pipeline has state below {root}", highlight=False)
 

@@ -235,7 +235,8 @@ class EmbeddedBroker:
 
 
 def _destroy(handle: int, cluster: int, process: int) -> None:
-    if os.getpid() == process:  # a forked process has a copy of the memory, but none of the threads that would be joined
+    # a forked process has a copy of the memory, but none of the threads that would be joined
+    if os.getpid() == process:
         library().rd_kafka_mock_cluster_destroy(cluster)
         library().rd_kafka_destroy(handle)
 

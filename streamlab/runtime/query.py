@@ -49,8 +49,9 @@ class Query:
         self._record()
 
     def _record(self) -> None:
-        if self._plan.name is None:
-            return
+        source = resources.cluster_of(self._plan)
+        if self._plan.name is None or (source is not None and source.embedded is not None):
+            return  # nothing of it is kept
         done = self.report
         cluster = resources.store_folder(self._plan).parent.name
         error = None if self._error is None else f"{type(self._error).__name__}: {self._error}"
