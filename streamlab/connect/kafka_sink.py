@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from streamlab.connect.formats.json import encode
+from streamlab.connect.source import OutageError
 from streamlab.errors import BrokerError
 
 if TYPE_CHECKING:
@@ -18,10 +20,12 @@ if TYPE_CHECKING:
 
     from streamlab.connect.sink import Batch
 
-_FLUSH_SECONDS = 60.0
+_FLUSH_SECONDS = 5.0
 _POLL_EVERY = 10_000
 LARGEST = 64 << 20
 """Bytes of the largest record that is sent: a dead letter or a late row may be as large as what was read, and some more."""
+
+_PATIENT = {"message.max.bytes": LARGEST, "message.timeout.ms": 0}  # how long to wait for a broker is not the client's to decide
 
 
 class KafkaWriter:
@@ -31,18 +35,21 @@ class KafkaWriter:
     ----------
     settings
         Settings of librdkafka.
+    stop
+        Set when whoever uses it wants to end: then a full producer is not waited for.
     """
 
-    def __init__(self, settings: Mapping[str, Any]) -> None:
+    def __init__(self, settings: Mapping[str, Any], stop: Event | None = None) -> None:
         self._where = settings.get("bootstrap.servers", "the broker")
         # only failures are reported: a call a record would cost more than the record
         reporting = {"delivery.report.only.error": True, "on_delivery": self._delivered}
-        self._producer = Producer({"message.max.bytes": LARGEST, **settings, **reporting})
-        self._failed: KafkaError | None = None
+        self._producer = Producer({**_PATIENT, **settings, **reporting})
+        self._failed: str | None = None
+        self._stop = stop or Event()
 
-    def _delivered(self, error: KafkaError | None, _message: Message) -> None:
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self._failed is None:
-            self._failed = error
+            self._failed = f"topic {message.topic()!r}: {error.str()}"
 
     def send(
         self,
@@ -64,6 +71,8 @@ class KafkaWriter:
                 except BufferError:
                     self._producer.poll(0.1)
                     self._check()
+                    if self._stop.is_set():
+                        raise OutageError(f"{self._where}: {len(self._producer)} records are undelivered.") from None
                 except KafkaException as error:
                     raise BrokerError(f"{topic!r} at {self._where}: {error.args[0].str()}") from error
             if i % _POLL_EVERY == 0:
@@ -75,18 +84,20 @@ class KafkaWriter:
 
         Raises
         ------
+        OutageError
+            If it has not after some seconds: try again.
         BrokerError
-            If a record could not be delivered, or not within a minute.
+            If it refused a record.
         """
         left = self._producer.flush(_FLUSH_SECONDS)
         self._check()
         if left:
-            raise BrokerError(f"{self._where}: {left} records are still undelivered after {_FLUSH_SECONDS:.0f} s.")
+            raise OutageError(f"{self._where}: {left} records are undelivered.")
 
     def _check(self) -> None:
         if self._failed is not None:
             failed, self._failed = self._failed, None
-            raise BrokerError(f"{self._where} did not take a record: {failed.str()}")
+            raise BrokerError(f"{self._where} did not take a record for {failed}")
 
     def close(self) -> None:
         """Drop what was not flushed."""

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamlab.connect.settings import consumer_settings
-from streamlab.connect.source import Decision, Fetched, Offsets, Records
+from streamlab.connect.source import Decision, Fetched, Offsets, OutageError, Records
 from streamlab.errors import BrokerError, RunError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -26,8 +27,15 @@ if TYPE_CHECKING:
 
 _BATCH = 50_000
 _BATCH_BYTES = 16 << 20
-_COMMIT_TRIES = 5
 _TIMEOUT = 10.0
+_LOOK_SECONDS, _LOOK_TIMEOUT = 0.5, 1.0
+_LONGEST_OUTAGE = 600.0
+"""Seconds that a bounded run waits for a broker; one that runs for ever waits for ever."""
+
+_SOON = {
+    "session.timeout.ms": 6_000,  # how long a commit waits for its coordinator; there is no session, for nothing is subscribed to
+    "socket.timeout.ms": 10_000,  # a broker that hangs is noticed before its partitions seem idle
+}
 
 
 class KafkaFeed:
@@ -47,7 +55,12 @@ class KafkaFeed:
         self.decides = group is not None
         self._cluster, self._topics, self._group = cluster, dict(topics), group
         self._counts = {topic: cluster.partitions(topic) for topic in topics}
-        self._consumer = Consumer(consumer_settings(cluster.settings, group=group or "streamlab-no-group"))
+        settings = {**_SOON, **consumer_settings(cluster.settings, group=group or "streamlab-no-group")}
+        self._told: Callable[[KafkaError], None] | None = settings.get("error_cb")
+        self._consumer = Consumer({**settings, "error_cb": self._heard})
+        self._trouble = ""  # what the client said last of its connections
+        self._away_since: float | None = None
+        self._next_look = 0.0
         self._positions: Offsets = {topic: {} for topic in topics}
         self._until: Offsets | None = None
         self._size = 1_000.0  # bytes of a record, as seen lately
@@ -72,9 +85,7 @@ class KafkaFeed:
         if not self.decides:
             return Decision({}, None)
         asked = [TopicPartition(topic, p) for topic, count in self._counts.items() for p in range(count)]
-        found = self._asked_again(
-            "read the committed offsets", lambda: self._consumer.committed(asked, timeout=_TIMEOUT)
-        )
+        found = self._asked(asked)
         there = [at for at in found if at.offset >= 0]
         marks = {at.metadata for at in there if at.metadata}
         if len(marks) > 1:
@@ -87,16 +98,26 @@ class KafkaFeed:
             offsets[at.topic][at.partition] = at.offset
         return Decision(dict(offsets), next(iter(marks), None))
 
-    def _asked_again(self, what: str, call: Any) -> Any:
-        """Ask the broker, again where it says that it is not ready: a group's coordinator moves when a broker restarts."""
-        for attempt in range(_COMMIT_TRIES):
+    def _asked(self, places: list[TopicPartition]) -> list[TopicPartition]:
+        """Ask for committed offsets, again where the broker is not ready: a group's coordinator takes its time after a restart."""
+        deadline = time.monotonic() + _TIMEOUT
+        while True:
             try:
-                return call()
-            except KafkaException as error:
-                if attempt == _COMMIT_TRIES - 1 or not _passing(error.args[0]):
-                    raise BrokerError(f"{self._cluster.bootstrap}: cannot {what}: {error.args[0].str()}") from error
-                time.sleep(0.2 * 2**attempt)
-        raise AssertionError("unreachable")
+                with self._explained("read the committed offsets"):
+                    return _sound(self._consumer.committed(places, timeout=_TIMEOUT))
+            except OutageError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_LOOK_SECONDS)
+
+    @contextmanager
+    def _explained(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except KafkaException as error:
+            reason = error.args[0]
+            kind = OutageError if _passing(reason) else BrokerError
+            raise kind(f"{self._cluster.bootstrap}: cannot {what}: {reason.str()}") from error
 
     def start(self, offsets: Offsets, until: Offsets | None) -> None:
         """Read from `offsets`; with `until`, never at or past those.
@@ -132,8 +153,10 @@ class KafkaFeed:
         size = sum(sum(map(len, filter(None, r.values))) for r in records)
         if messages:
             self._size = 0.5 * self._size + 0.5 * (size / len(messages) + 100)
+        away = self._look()
         positions = {topic: dict(p) for topic, p in self._positions.items()}
-        return Fetched(records, positions, self._ends, at, size, self._finished(), sum(len(r.offset) for r in records))
+        count = sum(len(r.offset) for r in records)
+        return Fetched(records, positions, self._ends, at, size, self._finished(), count, away)
 
     def _records(self, messages: Sequence[Message]) -> tuple[Records, ...]:
         if len(self._topics) == 1:
@@ -186,17 +209,17 @@ class KafkaFeed:
             last = np.flatnonzero(np.diff(part.partition[order], append=-1))
             at.update(zip(part.partition[order][last].tolist(), (part.offset[order][last] + 1).tolist(), strict=True))
         if records or self._until is not None:
-            self._learn(records)
+            self._learn()
         if not records:
             self._skip_gaps()
 
-    def _learn(self, records: Sequence[Records]) -> None:
-        """Take the ends of the partitions that spoke from what the client knows already."""
-        for part in records:
-            for partition in np.unique(part.partition).tolist():
-                _, high = self._consumer.get_watermark_offsets(TopicPartition(part.topic, partition), cached=True)
-                if high is not None and high > self._ends[part.topic].get(partition, 0):
-                    self._ends[part.topic][partition] = high
+    def _learn(self) -> None:
+        """Take the ends of the partitions from what the client knows; also of those whose records wait in its queue."""
+        for topic, at in self._ends.items():
+            for partition, known in at.items():
+                _, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+                if high is not None and high > known:
+                    at[partition] = high
         self._pause_finished()
 
     def _skip_gaps(self) -> None:
@@ -228,16 +251,66 @@ class KafkaFeed:
                 low, high = self._cluster.watermarks(topic)[partition]
                 raise RunError(_gone(topic, partition, self._positions[topic][partition], low, high))
             if error is not None and not _passing(error):
-                raise BrokerError(f"{self._cluster.bootstrap}: {error.str()}")
+                raise BrokerError(f"{self._cluster.bootstrap}: {message.topic()}: {error.str()}")
+            self._trouble = str(error)
+
+    # --- outages ---
+
+    def _heard(self, error: KafkaError) -> None:
+        """Take an error that belongs to no call: mostly a connection that was lost or refused, of one broker of several perhaps."""
+        self._trouble = error.str()
+        if self._told is not None:
+            self._told(error)
+
+    def _look(self) -> bool:
+        """After trouble, see whether all partitions can be asked for their ends; return whether that failed, now or the last time."""
+        now, was_away = time.monotonic(), self._away_since is not None
+        if now < self._next_look or not (was_away or self._trouble):
+            return was_away
+        self._next_look = now + _LOOK_SECONDS
+        trouble, self._trouble = self._trouble, ""
+        try:
+            self._ask_ends()
+        except KafkaException as error:
+            self._away_since = self._away_since or now
+            if self._until is not None and now - self._away_since > _LONGEST_OUTAGE:
+                reason = trouble or error.args[0].str()
+                raise BrokerError(f"{self._cluster.bootstrap} is away for {_LONGEST_OUTAGE:.0f} s: {reason}") from error
+            return True
+        self._away_since = None
+        return was_away
+
+    def _ask_ends(self) -> None:
+        for topic, at in self._positions.items():
+            for partition in at:
+                found = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), _LOOK_TIMEOUT)
+                self._ends[topic][partition] = max(found[1], self._ends[topic].get(partition, 0))
 
     def commit(self, offsets: Offsets, checkpoint: str) -> None:
-        """Commit offsets with the id of the checkpoint they belong to."""
+        """Commit offsets with the id of the checkpoint they belong to.
+
+        Raises
+        ------
+        OutageError
+            If the broker is away, or its coordinator of groups not ready: try again.
+        BrokerError
+            If it refuses.
+        """
         places = [TopicPartition(t, p, o, checkpoint) for t, at in offsets.items() for p, o in at.items()]
-        self._asked_again("commit offsets", lambda: self._consumer.commit(offsets=places, asynchronous=False))
+        with self._explained("commit offsets"):
+            _sound(self._consumer.commit(offsets=places, asynchronous=False))
 
     def close(self) -> None:
         """Close the consumer."""
         self._consumer.close()
+
+
+def _sound(found: Sequence[TopicPartition] | None) -> list[TopicPartition]:
+    """Return an answer about partitions, or raise what went wrong with one of them."""
+    for at in found or ():
+        if at.error is not None:
+            raise KafkaException(at.error)
+    return list(found or ())
 
 
 def _gone(topic: str, partition: int, offset: int, low: int, high: int) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from streamlab.errors import BrokerError
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -13,6 +15,10 @@ if TYPE_CHECKING:
 
 Offsets = dict[str, dict[int, int]]
 """Topic to partition to the next offset."""
+
+
+class OutageError(BrokerError):
+    """A broker is away and may come back: what failed can be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,10 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """One fetch: records by topic, where reading stands after it, and where the topics end as far as is known."""
+    """One fetch: records by topic, where reading stands after it, and where the topics end as far as is known.
+
+    While a broker is away, silence says nothing about what there is to read.
+    """
 
     records: tuple[Records, ...]
     positions: Offsets
@@ -56,6 +65,7 @@ class Fetched:
     size: int = 0  # bytes
     finished: bool = False
     count: int = field(default=0)
+    away: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +103,13 @@ class Feed(Protocol):
         ...
 
     def commit(self, offsets: Offsets, checkpoint: str) -> None:
-        """Commit offsets with the id of the checkpoint they belong to."""
+        """Commit offsets with the id of the checkpoint they belong to.
+
+        Raises
+        ------
+        OutageError
+            If a broker is away: try again.
+        """
         ...
 
     def close(self) -> None:

@@ -39,7 +39,9 @@ class Updates:
         lead = {LANE: pl.Int64(), **({WINDOW: pl.Int64()} if step.window else {})}
         keys = pl.Schema({**lead, **{name: step.input.schema[name] for name in step.by}})
         self._aggregates = compile_aggregates(step, keys.names())
-        self._lists = tuple(pl.col(name).explode(empty_as_null=False) for name in self._aggregates.columns)
+        # where rows are kept and only the grouping columns are read, something must still say how many there are
+        self._kept = self._aggregates.columns or (_ROW,)
+        self._lists = tuple(pl.col(name).explode(empty_as_null=False) for name in self._kept)
         self._rows = KeyedRows(keys, self._partial_schema(keys))
         self._members: dict[tuple[int, int], list[pl.DataFrame]] = {}  # (lane, window) -> keys
         none = np.empty(0, np.int64)
@@ -48,13 +50,13 @@ class Updates:
         )
 
     def _partial_schema(self, keys: pl.Schema) -> pl.Schema:
-        frame = pl.DataFrame(schema={**keys, **self._step.input.schema, TIME: pl.Int64()})
+        frame = pl.DataFrame(schema={**keys, **self._step.input.schema, _ROW: pl.Int8(), TIME: pl.Int64()})
         return self._partials(frame).drop(keys.names()).schema
 
     def _partials(self, rows: pl.DataFrame) -> pl.DataFrame:
         """One row a group in order of first appearance; where rows are kept, their columns as lists."""
         aggregates = self._aggregates
-        parts = aggregates.start if not aggregates.keeps_rows else [pl.col(name) for name in aggregates.columns]
+        parts = aggregates.start if not aggregates.keeps_rows else [pl.col(name) for name in self._kept]
         return rows.group_by(aggregates.keys, maintain_order=True).agg(*parts, pl.col(TIME).max())
 
     def _combined(self, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -83,9 +85,11 @@ class Updates:
         lead = [
             pl.Series(LANE, lane),
             pl.Series(TIME, rows.time),
+            pl.Series(_ROW, np.zeros(rows.height, np.int8)),
             *([pl.Series(WINDOW, starts)] if starts is not None else []),
         ]
-        fresh = self._partials(rows.data.select(*self._step.by, *self._aggregates.columns).with_columns(lead))
+        columns = [rows.data[name] for name in (*self._step.by, *self._aggregates.columns)]
+        fresh = self._partials(pl.DataFrame([*columns, *lead]))
         keys = fresh.select(self._aggregates.keys)
         held, found = self._rows.get(keys)
         if self.window:
@@ -107,7 +111,7 @@ class Updates:
         aggregates = self._aggregates
         data = partials
         if aggregates.keeps_rows:
-            long = partials.explode(list(aggregates.columns), empty_as_null=False)
+            long = partials.explode(list(self._kept), empty_as_null=False)
             data = partials.select(aggregates.keys).hstack(
                 long.group_by(aggregates.keys, maintain_order=True).agg(aggregates.values).drop(aggregates.keys)
             )
