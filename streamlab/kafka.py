@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, Literal
 
-import polars as pl
-
 from streamlab.connect.cluster import Cluster
 from streamlab.connect.embedded import EmbeddedBroker
 from streamlab.durations import Duration, milliseconds
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    import polars as pl
     from polars.datatypes import DataType, DataTypeClass
 
 BOOTSTRAP = "STREAMLAB_BOOTSTRAP_SERVERS"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from datetime import date, time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -288,8 +289,12 @@ def _key(key: Any) -> bytes | None:
     return key if key is None or isinstance(key, bytes) else (key if isinstance(key, str) else json.dumps(key)).encode()
 
 
+def _text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, date | time) else str(value)
+
+
 def _payload(value: Any) -> bytes | None:
-    return value if value is None or isinstance(value, bytes) else json.dumps(value, default=str).encode()
+    return value if value is None or isinstance(value, bytes) else json.dumps(value, default=_text).encode()
 
 
 def _records(node: Node, rows: Rows) -> list[Record]:

@@ -30,5 +30,7 @@ def main() -> None:
     try:
         app()
     except StreamlabError as error:
-        Console(stderr=True).print(f"[bold red]error:[/] {type(error).__name__}:", str(error), highlight=False, markup=True)
+        Console(stderr=True).print(
+            f"[bold red]error:[/] {type(error).__name__}:", str(error), highlight=False, markup=True
+        )
         sys.exit(1)

@@ -7,6 +7,8 @@ import shutil
 import sys
 import tempfile
 import threading
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +24,7 @@ from streamlab.connect.settings import producer_settings
 from streamlab.data import SCHEMA, flights
 from streamlab.kafka import Kafka
 from streamlab.pipeline import Pipeline
+from streamlab.plan.schema import WINDOW_START
 from streamlab.plan.windows import tumbling
 from streamlab.state.folders import STATE_DIR
 
@@ -29,7 +32,14 @@ if TYPE_CHECKING:
     from streamlab.frame import StreamFrame
     from streamlab.runtime.query import Query
 
-TOPIC, PARTITIONS, GRACE = "flights", 4, "2h"
+TOPIC, PARTITIONS, SIZE, GRACE = "flights", 4, "1h", "2h"
+AGGREGATIONS = (
+    pl.len().alias("flights"),
+    pl.col("dep_delay").mean().alias("mean_delay"),
+    pl.col("dep_delay").max().alias("worst"),
+)
+SHOWN = (WINDOW_START, "carrier", "flights", "mean_delay", "worst")
+MEAN_TOLERANCE = 1e-9
 _BATCH = 1_000
 
 
@@ -69,18 +79,22 @@ def _demo(console: Console, folder: Path) -> None:
         raise query.error
     streamed = pl.read_parquet(results / "*.parquet")
     late = query.late
-    sound = _compare(console, query, sent, streamed, late)
-    console.print(f"\nThe results are in {results}/*.parquet; the code of this demo is the module {__name__}.", highlight=False)
-    if not sound:
+    outcome = _outcome(sent, streamed, late)
+    _show(console, query, outcome)
+    equal = "[bold green]equal[/]: every window, every count and every mean"
+    console.print(equal if outcome.equal else "[bold red]DIFFERENT[/] from polars' answer", highlight=False)
+    console.print(
+        f"\nThe results are in {results}/*.parquet; the code of this demo is the module {__name__}.", highlight=False
+    )
+    if not outcome.equal:
         sys.exit(1)
 
 
 def _delays(kafka: Kafka) -> StreamFrame:
     stream = kafka.stream(TOPIC, schema=SCHEMA, event_time="scheduled")
-    windows = stream.filter(pl.col("dep_delay").is_not_null()).group_by("carrier").window(tumbling("1h", grace=GRACE), name="delays")
-    return windows.agg(  # type: ignore[return-value]  # final results are a StreamFrame
-        pl.len().alias("flights"), pl.col("dep_delay").mean().alias("mean_delay"), pl.col("dep_delay").max().alias("worst")
-    )
+    flown = stream.filter(pl.col("dep_delay").is_not_null())
+    windows = flown.group_by("carrier").window(tumbling(SIZE, grace=GRACE), name="delays")
+    return windows.agg(*AGGREGATIONS)  # type: ignore[return-value]  # final results are a StreamFrame
 
 
 def _send(kafka: Kafka, sent: pl.DataFrame) -> None:
@@ -93,7 +107,12 @@ def _send(kafka: Kafka, sent: pl.DataFrame) -> None:
 
 
 def _watch(console: Console, query: Query, total: int) -> None:
-    columns = (TextColumn("[progress.description]{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("[progress.description]{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("flights", total=total)
         while query.report.records < total and query.status == "running":
@@ -102,71 +121,88 @@ def _watch(console: Console, query: Query, total: int) -> None:
         progress.update(task, completed=query.report.records)
 
 
-def _compare(console: Console, query: Query, sent: pl.DataFrame, streamed: pl.DataFrame, late: pl.DataFrame) -> bool:
-    """Compare the windows that closed with polars' answer over the flights that were in time for them."""
-    keys = ["carrier", "flight", "scheduled", "dest", "tailnum"]
+@dataclass(frozen=True)
+class Outcome:
+    """What was sent, what came out, and what polars says that should have."""
+
+    sent: pl.DataFrame
+    streamed: pl.DataFrame
+    late: pl.DataFrame
+    closed: pl.DataFrame  # polars' answer for the windows that closed
+    still_open: pl.DataFrame  # and for those that did not yet
+
+    @property
+    def flown(self) -> int:
+        """Flights that were not cancelled."""
+        return self.sent.height - self.sent["dep_delay"].null_count()
+
+    @property
+    def equal(self) -> bool:
+        """Whether every window is as polars says, and no flight is missing or there twice."""
+        found = self.streamed.select(self.closed.columns).sort(WINDOW_START, "carrier")
+        counted = _flights(self.streamed) + self.late.height + _flights(self.still_open)
+        return counted == self.flown and found.height == self.closed.height and _same(found, self.closed)
+
+
+def _outcome(sent: pl.DataFrame, streamed: pl.DataFrame, late: pl.DataFrame) -> Outcome:
+    """Work out polars' answer over the flights that were in time for their window."""
     flown = sent.filter(pl.col("dep_delay").is_not_null())
-    in_time = flown.join(late, on=keys, how="anti", nulls_equal=True)
-    start = pl.col("scheduled").dt.truncate("1h")
-    answer = (
-        in_time.group_by("carrier", start.alias("window_start"))
-        .agg(pl.len().alias("flights"), pl.col("dep_delay").mean().alias("mean_delay"), pl.col("dep_delay").max().alias("worst"))
-        .sort("window_start", "carrier")
-    )
-    last = streamed["window_start"].max()
-    closed = answer.filter(pl.col("window_start") <= last)
-    found = streamed.select(closed.columns).sort("window_start", "carrier")
-    same = found.height == closed.height and _equal(found, closed)
-    still_open = answer.height - closed.height
-    in_open = int(answer["flights"].sum()) - int(closed["flights"].sum())
-    counted = int(streamed["flights"].sum()) + late.height + in_open
-    _summary(console, query, sent, flown, streamed, closed, late, still_open, in_open)
-    verdict = same and counted == flown.height
-    console.print(
-        "[bold green]equal[/]: every window, every count and every mean" if verdict else "[bold red]DIFFERENT[/]", highlight=False
-    )
-    return verdict
+    in_time = flown.join(late, on=["carrier", "flight", "scheduled", "dest", "tailnum"], how="anti", nulls_equal=True)
+    hour = pl.col("scheduled").dt.truncate(SIZE).alias(WINDOW_START)
+    answer = in_time.group_by("carrier", hour).agg(AGGREGATIONS).sort(WINDOW_START, "carrier")
+    has_closed = pl.col(WINDOW_START) <= pl.lit(streamed[WINDOW_START].max())
+    return Outcome(sent, streamed, late, answer.filter(has_closed), answer.filter(~has_closed))
 
 
-def _equal(found: pl.DataFrame, answer: pl.DataFrame) -> bool:
-    exact = ["carrier", "window_start", "flights", "worst"]
-    gap = (found["mean_delay"] - answer["mean_delay"]).abs().max()
-    return found.select(exact).equals(answer.select(exact)) and isinstance(gap, float) and gap <= 1e-9  # noqa: PLR2004  # semantics.md
+def _flights(windows: pl.DataFrame) -> int:
+    return int(windows["flights"].sum())
 
 
-def _summary(
-    console: Console,
-    query: Query,
-    sent: pl.DataFrame,
-    flown: pl.DataFrame,
-    streamed: pl.DataFrame,
-    closed: pl.DataFrame,
-    late: pl.DataFrame,
-    still_open: int,
-    in_open: int,
-) -> None:
-    worst = Table("hour (UTC)", "carrier", "flights", "mean delay (min)", "worst (min)", title="the five worst hours", box=None, title_justify="left")
-    for hour, carrier, count, mean, top in (
-        streamed.sort("mean_delay", descending=True).select("window_start", "carrier", "flights", "mean_delay", "worst").head(5).rows()
-    ):
-        worst.add_row(f"{hour:%Y-%m-%d %H:%M}", carrier, f"{count:,}", f"{mean:,.1f}", f"{top:,.0f}")
-    console.print(worst)
+def _same(found: pl.DataFrame, answer: pl.DataFrame) -> bool:
+    exact = ["carrier", WINDOW_START, "flights", "worst"]
+    gap = (found["mean_delay"] - answer["mean_delay"]).abs() / answer["mean_delay"].abs().clip(1)
+    return found.select(exact).equals(answer.select(exact)) and bool((gap <= MEAN_TOLERANCE).all())
+
+
+def _show(console: Console, query: Query, outcome: Outcome) -> None:
+    _show_worst(console, outcome.streamed)
     tally = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for what, count, note in (
-        ("flights sent", sent.height, f"{sent.height - flown.height:,} of them cancelled, filtered out"),
+    rows = (
+        (
+            "flights sent",
+            outcome.sent.height,
+            f"{outcome.sent.height - outcome.flown:,} of them cancelled, filtered out",
+        ),
         ("records read", query.report.records, f"in {query.report.seconds:.1f} s"),
-        ("windows streamed", streamed.height, f"{int(streamed['flights'].sum()):,} flights"),
-        ("windows by polars", closed.height, f"{int(closed['flights'].sum()):,} flights"),
-        ("still open", still_open, f"{in_open:,} flights; they close with later flights"),
-        ("late rows", late.height, f"more than {GRACE} behind the watermark; kept with the window they missed"),
-    ):
+        ("windows streamed", outcome.streamed.height, f"{_flights(outcome.streamed):,} flights"),
+        ("windows by polars", outcome.closed.height, f"{_flights(outcome.closed):,} flights"),
+        (
+            "still open",
+            outcome.still_open.height,
+            f"{_flights(outcome.still_open):,} flights; they close with later ones",
+        ),
+        ("late rows", outcome.late.height, f"over {GRACE} behind the watermark; kept, with the window they missed"),
+    )
+    for what, count, note in rows:
         tally.add_row(what, f"[bold]{count:,}[/]", f"[dim]{note}[/]")
     console.print()
     console.print(tally)
-    if late.height:
-        columns = ("carrier", "flight", "scheduled", "dep_delay", "window_end", "watermark")
-        table = Table(*columns, title="\nlate rows, the first three", box=None, title_justify="left")
-        for row in late.select(columns).head(3).rows():
-            table.add_row(*(f"{value:%m-%d %H:%M}" if hasattr(value, "hour") else f"{value}" for value in row))
-        console.print(table)
-        console.print()
+    _show_late(console, outcome.late)
+
+
+def _show_worst(console: Console, streamed: pl.DataFrame) -> None:
+    columns = ("hour (UTC)", "carrier", "flights", "mean delay (min)", "worst (min)")
+    table = Table(*columns, title="the five worst hours", box=None, title_justify="left")
+    for hour, carrier, count, mean, worst in streamed.sort("mean_delay", descending=True).select(SHOWN).head(5).rows():
+        table.add_row(f"{hour:%Y-%m-%d %H:%M}", carrier, f"{count:,}", f"{mean:,.1f}", f"{worst:,.0f}")
+    console.print(table)
+
+
+def _show_late(console: Console, late: pl.DataFrame) -> None:
+    columns = ("carrier", "flight", "scheduled", "dep_delay", "window_end", "watermark")
+    table = Table(*columns, title="late rows, the first three", box=None, title_justify="left")
+    for row in late.select(columns).head(3).rows():
+        table.add_row(*(f"{value:%m-%d %H:%M}" if isinstance(value, datetime) else f"{value}" for value in row))
+    console.print()
+    console.print(table)
+    console.print()

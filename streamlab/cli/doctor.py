@@ -22,7 +22,9 @@ NOTEBOOK = ("ipykernel", "ipywidgets", "bokeh", "papermill", "jupyterlab", "note
 
 
 def doctor(
-    bootstrap_servers: Annotated[str | None, typer.Option(envvar=BOOTSTRAP, help="Brokers to try, such as localhost:9092.")] = None,
+    bootstrap_servers: Annotated[
+        str | None, typer.Option(envvar=BOOTSTRAP, help="Brokers to try, such as localhost:9092.")
+    ] = None,
 ) -> None:
     """Print versions, the state folder, and whether the broker answers.
 
@@ -69,4 +71,10 @@ def _version(package: str) -> str | None:
 def _front_end() -> str:
     if "ipykernel" in sys.modules:
         return "Jupyter kernel"
-    return "VS Code terminal" if os.environ.get("TERM_PROGRAM") == "vscode" else "terminal" if sys.stdout.isatty() else "no terminal"
+    return (
+        "VS Code terminal"
+        if os.environ.get("TERM_PROGRAM") == "vscode"
+        else "terminal"
+        if sys.stdout.isatty()
+        else "no terminal"
+    )

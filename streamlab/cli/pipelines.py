@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shutil
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
 import typer
@@ -21,6 +20,9 @@ from streamlab.state import catalogue
 from streamlab.state.folders import STATE_FILE, find_pipeline, pipelines_in, state_dir
 from streamlab.state.lock import FileLock
 from streamlab.state.snapshot import read_head
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]
 Servers = Annotated[str | None, typer.Option(envvar=BOOTSTRAP, help="Brokers, such as localhost:9092.")]
@@ -47,7 +49,10 @@ def state(name: Annotated[str | None, typer.Argument(help="A pipeline's name; no
             Console().print(f"[bold]{name}[/] on {folder.parent.name}: checkpoint {head.number}, plan {head.plan}")
             Console().print(table)
             for topic, offsets in head.offsets.items():
-                Console().print(f"  {topic}: next offsets {', '.join(f'p{p} {o:,}' for p, o in sorted(offsets.items()))}", highlight=False)
+                Console().print(
+                    f"  {topic}: next offsets {', '.join(f'p{p} {o:,}' for p, o in sorted(offsets.items()))}",
+                    highlight=False,
+                )
 
 
 def _list() -> None:
@@ -90,7 +95,9 @@ def lag(name: Name, bootstrap_servers: Servers = None) -> None:
                 f"{position:,}",
                 "?" if end is None else f"{end:,}",
                 "?" if end is None else f"{max(0, end - position):,}",
-                "" if reached is None else pl.Series([reached]).cast(pl.Datetime("ms")).dt.to_string("%Y-%m-%d %H:%M:%S").item(),
+                ""
+                if reached is None
+                else pl.Series([reached]).cast(pl.Datetime("ms")).dt.to_string("%Y-%m-%d %H:%M:%S").item(),
             )
     console = Console()
     console.print(table)
@@ -112,7 +119,10 @@ def reset(
     for folder in folders:
         console.print(f"{'removing' if yes else 'would remove'} {folder}", highlight=False)
     if bootstrap_servers is not None:
-        console.print(f"{'deleting' if yes else 'would delete'} the offsets of group {name!r} at {bootstrap_servers}", highlight=False)
+        console.print(
+            f"{'deleting' if yes else 'would delete'} the offsets of group {name!r} at {bootstrap_servers}",
+            highlight=False,
+        )
     if not yes:
         console.print("[dim]nothing was changed; do it with --yes[/]")
         return

@@ -21,11 +21,18 @@ if TYPE_CHECKING:
     from streamlab.connect.sink import Batch
 
 _FLUSH_SECONDS = 5.0
+_FULL_SECONDS = 0.1
 _POLL_EVERY = 10_000
+STOP_SECONDS = 10.0
+"""How long a broker that is away is waited for by a query that was asked to stop."""
+
 LARGEST = 64 << 20
 """Bytes of the largest record that is sent: a dead letter or a late row may be as large as what was read, and some more."""
 
-_PATIENT = {"message.max.bytes": LARGEST, "message.timeout.ms": 0}  # how long to wait for a broker is not the client's to decide
+_PATIENT = {
+    "message.max.bytes": LARGEST,
+    "message.timeout.ms": 0,
+}  # how long to wait for a broker is not the client's to decide
 
 
 class KafkaWriter:
@@ -60,7 +67,7 @@ class KafkaWriter:
         headers: Sequence[list[tuple[str, bytes | None]]] | None = None,
     ) -> None:
         """Hand records to the producer; it waits where the producer is full."""
-        produce, extra = self._producer.produce, dict[str, Any]()
+        produce, extra, full = self._producer.produce, dict[str, Any](), 0.0
         for i, (value, key, time) in enumerate(zip(values, keys, times, strict=True)):
             if headers is not None:
                 extra["headers"] = headers[i]
@@ -69,10 +76,11 @@ class KafkaWriter:
                     produce(topic, value, key, timestamp=time, **extra)
                     break
                 except BufferError:
-                    self._producer.poll(0.1)
+                    self._producer.poll(_FULL_SECONDS)
                     self._check()
-                    if self._stop.is_set():
-                        raise OutageError(f"{self._where}: {len(self._producer)} records are undelivered.") from None
+                    full += _FULL_SECONDS
+                    if self._stop.is_set() and full > STOP_SECONDS:
+                        raise self._undelivered(len(self._producer)) from None
                 except KafkaException as error:
                     raise BrokerError(f"{topic!r} at {self._where}: {error.args[0].str()}") from error
             if i % _POLL_EVERY == 0:
@@ -92,7 +100,10 @@ class KafkaWriter:
         left = self._producer.flush(_FLUSH_SECONDS)
         self._check()
         if left:
-            raise OutageError(f"{self._where}: {left} records are undelivered.")
+            raise self._undelivered(left)
+
+    def _undelivered(self, left: int) -> OutageError:
+        return OutageError(f"{self._where}: {left:,} records are undelivered; is the broker there?")
 
     def _check(self) -> None:
         if self._failed is not None:

@@ -29,7 +29,7 @@ _BATCH = 50_000
 _BATCH_BYTES = 16 << 20
 _TIMEOUT = 10.0
 _LOOK_SECONDS, _LOOK_TIMEOUT = 0.5, 1.0
-_LONGEST_OUTAGE = 600.0
+LONGEST_OUTAGE = 600.0
 """Seconds that a bounded run waits for a broker; one that runs for ever waits for ever."""
 
 _SOON = {
@@ -273,9 +273,9 @@ class KafkaFeed:
             self._ask_ends()
         except KafkaException as error:
             self._away_since = self._away_since or now
-            if self._until is not None and now - self._away_since > _LONGEST_OUTAGE:
+            if self._until is not None and now - self._away_since > LONGEST_OUTAGE:
                 reason = trouble or error.args[0].str()
-                raise BrokerError(f"{self._cluster.bootstrap} is away for {_LONGEST_OUTAGE:.0f} s: {reason}") from error
+                raise BrokerError(f"{self._cluster.bootstrap} is away for {LONGEST_OUTAGE:.0f} s: {reason}") from error
             return True
         self._away_since = None
         return was_away

@@ -12,12 +12,14 @@ On start the committed id says which one counts: the prepared one is promoted, o
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from streamlab.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from streamlab.connect.source import Decision, Offsets
     from streamlab.runtime.tasks import Task
@@ -31,7 +33,12 @@ def reached(step: str) -> None:
     """Be called at each of `STEPS`: the place for a fault to be put in."""
 
 
-def commit(task: Task, flush: Callable[[int], None], decide: Callable[[Offsets, str], None] | None) -> None:
+def commit(
+    task: Task,
+    flush: Callable[[int], None],
+    decide: Callable[[Offsets, str], None] | None,
+    lock: AbstractContextManager[object] | None = None,
+) -> None:
     """Commit what a task has done.
 
     Parameters
@@ -42,15 +49,19 @@ def commit(task: Task, flush: Callable[[int], None], decide: Callable[[Offsets, 
         Makes the results of a checkpoint, by its number, safe.
     decide
         Commits offsets under a checkpoint's id; None: the store decides.
+    lock
+        Held while the task is touched, and not while a broker is waited for.
     """
-    checkpoint = task.stage()  # 1
+    with lock or nullcontext():
+        checkpoint = task.stage()  # 1
     reached("staged")
     flush(checkpoint.number)  # 2
     reached("flushed")
     if decide is not None:
         decide({topic: dict(at) for topic, at in checkpoint.offsets.items()}, checkpoint.id)
     reached("committed")
-    task.promote(checkpoint)  # 3
+    with lock or nullcontext():
+        task.promote(checkpoint)  # 3
     reached("promoted")
 
 

@@ -49,6 +49,7 @@ class Arrivals:
     at: int
     size: int
     finished: bool
+    away: bool = False
     records: int = 0
     skipped: int = 0
     dead: list[DeadLetter] = field(default_factory=list)
@@ -65,7 +66,9 @@ class Decoder:
 
     def decode(self, fetched: Fetched) -> Arrivals:
         """Return a fetch as rows."""
-        arrivals = Arrivals({}, fetched.positions, fetched.ends, fetched.at, fetched.size, fetched.finished)
+        arrivals = Arrivals(
+            {}, fetched.positions, fetched.ends, fetched.at, fetched.size, fetched.finished, fetched.away
+        )
         for records in fetched.records:
             source = self._sources[records.topic]
             arrivals.records += len(records.offset)

@@ -45,6 +45,10 @@ class Idleness:
             self.last[partition], self.behind[partition] = now, now - newest
             self.empty.discard(partition)
 
+    def unheard(self, ms: int) -> None:
+        """Leave out a time in which no broker could be heard: nobody was silent in it."""
+        self.last = {partition: at + ms for partition, at in self.last.items()}
+
     def idle(self, now: int, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
         """Return the idle partitions, each with how long beyond the timeout a live one has been silent (NEVER if not live)."""
         if self.timeout is None:
@@ -53,7 +57,7 @@ class Idleness:
         for partition, last in self.last.items():
             silent = now - last
             at_end = positions.get(partition, 0) >= ends.get(partition, 0)
-            if partition in self.empty or (silent >= self.timeout and at_end):
+            if at_end and (partition in self.empty or silent >= self.timeout):
                 live = abs(self.behind.get(partition, LIVE_MS + 1)) <= LIVE_MS
                 found[partition] = silent - self.timeout if live else NEVER
         return found

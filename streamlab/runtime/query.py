@@ -49,17 +49,16 @@ class Query:
         self._record()
 
     def _record(self) -> None:
-        source = resources.cluster_of(self._plan)
-        if self._plan.name is None or (source is not None and source.embedded is not None):
+        source, folder = resources.cluster_of(self._plan), self._runner.folder
+        if self._plan.name is None or folder is None or (source is not None and source.embedded is not None):
             return  # nothing of it is kept
         done = self.report
-        cluster = resources.store_folder(self._plan).parent.name
         error = None if self._error is None else f"{type(self._error).__name__}: {self._error}"
         outcome = "failed" if self._error else "done"
         started = self._started.isoformat(timespec="milliseconds")
         run = Run(
             self._plan.name,
-            cluster,
+            folder.parent.name,
             started,
             done.seconds,
             done.records,

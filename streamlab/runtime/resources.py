@@ -21,6 +21,7 @@ from streamlab.state.sqlite import SqliteStore
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+    from threading import Event
 
     from streamlab.connect.sink import Outlet
     from streamlab.connect.source import Feed
@@ -75,11 +76,9 @@ def store_folder(plan: Plan) -> Path:
     return pipeline_folder(REPLAYS if cluster is None else cluster.cluster_id(), plan.name)
 
 
-def open_store(plan: Plan) -> SqliteStore:
-    """Return the store of a plan: its own where it has a name, else a temporary one."""
-    if plan.name is None:
-        return SqliteStore.temporary()
-    return SqliteStore(store_folder(plan) / STATE_FILE)
+def open_store(folder: Path | None) -> SqliteStore:
+    """Return the store in a plan's folder; None: a temporary one, for a plan without a name."""
+    return SqliteStore.temporary() if folder is None else SqliteStore(folder / STATE_FILE)
 
 
 def first_offsets(source: Source, feed_bounds: Mapping[int, tuple[int, int]], now: int) -> dict[int, int]:
@@ -140,13 +139,13 @@ class Outlets:
             writer.close()
 
 
-def open_outlets(plan: Plan) -> Outlets:
-    """Open what a plan's sinks need; topics that are missing are made."""
+def open_outlets(plan: Plan, stop: Event) -> Outlets:
+    """Open what a plan's sinks need; topics that are missing are made. Once `stop` is set, no broker is waited for for long."""
     outlets, source = Outlets(), cluster_of(plan)
 
     def writer(cluster: Cluster) -> KafkaWriter:
         if cluster.bootstrap not in outlets.writers:
-            outlets.writers[cluster.bootstrap] = KafkaWriter(producer_settings(cluster.settings))
+            outlets.writers[cluster.bootstrap] = KafkaWriter(producer_settings(cluster.settings), stop)
         return outlets.writers[cluster.bootstrap]
 
     for sink in plan.sinks:

@@ -11,7 +11,10 @@ import numpy as np
 import polars as pl
 
 from streamlab.connect import dead_letter
+from streamlab.connect.kafka_sink import STOP_SECONDS
+from streamlab.connect.kafka_source import LONGEST_OUTAGE
 from streamlab.connect.sink import Batch, Recent
+from streamlab.connect.source import OutageError
 from streamlab.runtime import checkpoint, resources
 from streamlab.runtime.decoding import Arrivals, DeadLetter, Decoder
 from streamlab.runtime.pump import Pump
@@ -48,7 +51,8 @@ class Runner:
         self.plan, self._until, self._reset = plan, until, reset
         self._lock = threading.RLock()
         self._stop, self._paused = threading.Event(), threading.Event()
-        self._store = resources.open_store(plan)
+        self.folder = None if plan.name is None else resources.store_folder(plan)
+        self._store = resources.open_store(self.folder)
         try:
             self.task = Task(plan, self._store)
             self._decoder = Decoder(self.task.graph.sources)
@@ -75,7 +79,7 @@ class Runner:
             decision = self._pump.call(lambda feed: feed.committed()) if self._decides else None
             checkpoint.recover(self._store, decision, self.plan.name)
             self.task.load(reset=self._reset)
-            self._outlets = resources.open_outlets(self.plan)
+            self._outlets = resources.open_outlets(self.plan, self._stop)
             self._outlets.recover(self.task.head.number if self.task.head else 0)
             self._assign()
         except BaseException:
@@ -199,9 +203,28 @@ class Runner:
     def _commit(self) -> None:
         if not self._dirty:
             return
-        decide = (
-            (lambda offsets, mark: self._pump.call(lambda feed: feed.commit(offsets, mark))) if self._decides else None
-        )
-        with self._lock:
-            checkpoint.commit(self.task, self._outlets.flush, decide)
+        checkpoint.commit(self.task, self._flush, self._decide if self._decides else None, self._lock)
         self._dirty, self._committed_at = False, time.monotonic()
+
+    def _flush(self, number: int) -> None:
+        self._insist(lambda: self._outlets.flush(number))
+
+    def _decide(self, offsets: Offsets, mark: str) -> None:
+        self._insist(lambda: self._pump.call(lambda feed: feed.commit(offsets, mark)))
+
+    def _insist(self, call: Callable[[], None]) -> None:
+        """Call again until a broker that is away is back; to stop, and to end a bounded run, it is not waited for for ever."""
+        began = time.monotonic()
+        stopping: float | None = None
+        while True:
+            try:
+                return call()
+            except OutageError:
+                now = time.monotonic()
+                if self._stop.is_set():
+                    stopping = stopping or now
+                    if now - stopping > STOP_SECONDS:
+                        raise
+                if self._until is not None and now - began > LONGEST_OUTAGE:
+                    raise
+                time.sleep(_WAIT)

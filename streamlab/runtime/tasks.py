@@ -53,6 +53,7 @@ class Task:
         self.positions: Offsets = {name: {} for name in self.graph.sources}
         self.ends: dict[str, dict[int, int]] = {name: {} for name in self.graph.sources}
         self.idleness = {name: Idleness(source.idle_timeout) for name, source in self.graph.sources.items()}
+        self._listened = now()
         self._blobs: dict[str, list[str]] = {}  # frame of a step -> keys of its segments
         self._orphans: list[str] = []  # segments that no step of this plan can use
         self._head: Checkpoint | None = None
@@ -80,8 +81,16 @@ class Task:
 
     def process(self, arrivals: Arrivals) -> Result:
         """Run a fetch through the graph."""
+        self._listen(away=arrivals.away)
         self.arrived(arrivals.rows, arrivals.positions, arrivals.ends)
         return self._counted(self.graph.step(arrivals.rows))
+
+    def _listen(self, *, away: bool) -> None:
+        now = self.now()
+        if away:
+            for idleness in self.idleness.values():
+                idleness.unheard(now - self._listened)
+        self._listened = now
 
     def count(self, arrivals: Arrivals) -> None:
         """Count a fetch, once it is known which of its records are bad."""

@@ -6,8 +6,6 @@ import os
 import re
 from pathlib import Path
 
-import platformdirs
-
 from streamlab.errors import PlanError, StateError, did_you_mean
 
 STATE_DIR = "STREAMLAB_STATE_DIR"
@@ -29,6 +27,8 @@ def state_dir() -> Path:
     """
     if chosen := os.environ.get(STATE_DIR):
         return Path(chosen).expanduser().absolute()
+    import platformdirs  # noqa: PLC0415  # a seventh of the time that `import streamlab` takes, and seldom needed then
+
     return platformdirs.user_data_path("streamlab", appauthor=False)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pytest
 
 import streamlab as sl
 from streamlab.state.folders import STATE_DIR
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def streamlab(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
