@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from streamlab.connect.clients import made
 from streamlab.connect.formats.json import encode
 from streamlab.connect.source import OutageError
 from streamlab.errors import BrokerError
@@ -29,10 +30,8 @@ STOP_SECONDS = 10.0
 LARGEST = 64 << 20
 """Bytes of the largest record that is sent: a dead letter or a late row may be as large as what was read, and some more."""
 
-_PATIENT = {
-    "message.max.bytes": LARGEST,
-    "message.timeout.ms": 0,
-}  # how long to wait for a broker is not the client's to decide
+# how long a broker is waited for is not the client's to decide
+_PATIENT = {"message.max.bytes": LARGEST, "message.timeout.ms": 0}
 
 
 class KafkaWriter:
@@ -50,7 +49,7 @@ class KafkaWriter:
         self._where = settings.get("bootstrap.servers", "the broker")
         # only failures are reported: a call a record would cost more than the record
         reporting = {"delivery.report.only.error": True, "on_delivery": self._delivered}
-        self._producer = Producer({**_PATIENT, **settings, **reporting})
+        self._producer = made(lambda: Producer({**_PATIENT, **settings, **reporting}), settings)
         self._failed: str | None = None
         self._stop = stop or Event()
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
+from streamlab.connect.clients import made
 from streamlab.connect.settings import consumer_settings
 from streamlab.connect.source import Decision, Fetched, Offsets, OutageError, Records
 from streamlab.errors import BrokerError, RunError
@@ -57,7 +58,7 @@ class KafkaFeed:
         self._counts = {topic: cluster.partitions(topic) for topic in topics}
         settings = {**_SOON, **consumer_settings(cluster.settings, group=group or "streamlab-no-group")}
         self._told: Callable[[KafkaError], None] | None = settings.get("error_cb")
-        self._consumer = Consumer({**settings, "error_cb": self._heard})
+        self._consumer = made(lambda: Consumer({**settings, "error_cb": self._heard}), settings)
         self._trouble = ""  # what the client said last of its connections
         self._away_since: float | None = None
         self._next_look = 0.0

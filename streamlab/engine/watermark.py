@@ -7,7 +7,7 @@ watermark at single records is worked out only when someone asks for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -152,10 +152,21 @@ class Merged:
 
     def low(self, upto: Ints) -> Ints:
         """Return the watermark right after each arrival index; the indices must ascend."""
-        low = np.minimum.reduce([signal.low(upto) for signal in self.signals])
+        moments = np.unique(np.concatenate([upto, self.moments])) if self.wakes else upto
+        low = np.minimum.reduce([signal.low(moments) for signal in self.signals])
         low[low == OPEN] = NEVER  # all idle: it stays as it stands
         reached: Ints = np.maximum(np.maximum.accumulate(low), self.before[0])
-        return reached
+        return reached[np.searchsorted(moments, upto)]
+
+    @property
+    def wakes(self) -> bool:
+        """Whether the watermark may have been higher within the batch than what the partitions stand at after it."""
+        return any(signal.wakes for signal in self.signals)
+
+    @property
+    def moments(self) -> Ints:
+        """Arrival indices at which something moved."""
+        return np.concatenate([signal.moments for signal in self.signals])
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,18 +219,15 @@ class Shifted:
 
     @property
     def wakes(self) -> bool:
-        """Whether the watermark may have been higher within the batch than it is at its end."""
-        return any(signal.wakes for signal in self._signals)
+        """Whether the smallest watermark may have been higher within the batch than it is at its end."""
+        source = self.watermarks
+        return source.signal.wakes if isinstance(source, Laned) else source.wakes
 
     @property
     def moments(self) -> Ints:
         """Arrival indices at which something moved."""
-        return np.concatenate([signal.moments for signal in self._signals])
-
-    @property
-    def _signals(self) -> Sequence[Signal | Shifted]:
         source = self.watermarks
-        return (source.signal,) if isinstance(source, Laned) else source.signals
+        return source.signal.moments if isinstance(source, Laned) else source.moments
 
     @property
     def final(self) -> int:
@@ -271,11 +279,11 @@ class Gate:
         low = min(signal.final for signal in signals)
         if low == OPEN:
             low = _by_wall_clock(signals)
-        if any(signal.wakes for signal in signals):
-            moments = np.unique(np.concatenate([signal.moments for signal in signals]))
-            low = max(low, int(Merged(signals, before, before).low(moments).max()))
-        self.watermark = np.maximum(before, low)
-        return Merged(signals, before, self.watermark)
+        merged = Merged(signals, before, np.maximum(before, low))
+        if merged.wakes:
+            merged = replace(merged, after=np.maximum(merged.after, merged.low(np.unique(merged.moments)).max()))
+        self.watermark = merged.after
+        return merged
 
     def to_json(self) -> list[int]:
         """Return the watermark of each lane."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from streamlab.connect import dead_letter
-from streamlab.engine.watermark import NEVER
+from streamlab.engine.watermark import NEVER, OPEN
 from streamlab.errors import PlanError, did_you_mean
 from streamlab.plan.schema import TIME
 from streamlab.runtime import resources
@@ -195,9 +195,10 @@ class Query:
         Columns: topic, partition, position (next offset), end, lag (records), event_time (stream time), idle, holds_watermark.
         """
         task, rows = self._runner.task, []
-        for topic, clock in task.graph.clocks.items():
+        clocks = task.graph.clocks
+        lowest = min((int(clock.stream_time[~clock.idle].min(initial=OPEN)) for clock in clocks.values()), default=OPEN)
+        for topic, clock in clocks.items():
             times = {p: int(t) for p, t in enumerate(clock.stream_time)}
-            active = [t for p, t in times.items() if not clock.idle[p]]
             for partition, position in sorted(task.positions[topic].items()):
                 end, reached, idle = (
                     task.ends[topic].get(partition, position),
@@ -205,7 +206,7 @@ class Query:
                     bool(clock.idle[partition]),
                 )
                 known = None if reached == NEVER else reached
-                holds = not idle and reached == min(active)
+                holds = not idle and reached == lowest
                 rows.append((topic, partition, position, end, max(0, end - position), known, idle, holds))
         schema = {
             "topic": pl.String, "partition": pl.Int64, "position": pl.Int64, "end": pl.Int64, "lag": pl.Int64,

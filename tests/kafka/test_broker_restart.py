@@ -34,7 +34,7 @@ SMALL_FETCHES = {
     "queued.min.messages": 100,
     "queued.max.messages.kbytes": 64,
     "fetch.message.max.bytes": 20_000,
-    "fetch.max.bytes": 20_000,
+    "fetch.max.bytes": 1_000_000,
 }
 
 
@@ -99,6 +99,12 @@ def assert_nothing_lost(broker: Broker, source: str) -> None:
     assert_settled(broker.bootstrap, f"p-{source}", source)
 
 
+def assert_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    """Fail if anything was printed, but by the clients of the test itself."""
+    out, err = capfd.readouterr()
+    assert (out, [line for line in err.splitlines() if "|rdkafka#" not in line]) == ("", [])
+
+
 def test_a_commit_that_falls_into_an_outage_of_15_seconds_is_made_when_the_broker_is_back(broker, source, gate, capfd):
     first, second, third = flights(FLIGHTS).iter_slices(PART)
     send_flights(broker.bootstrap, source, first)
@@ -125,7 +131,7 @@ def test_a_commit_that_falls_into_an_outage_of_15_seconds_is_made_when_the_broke
     # silent for longer than idle_timeout, but nobody could be heard: no partition was left behind
     assert (query.status, query.report.late) == ("stopped", 0)
     assert_nothing_lost(broker, source)
-    assert capfd.readouterr() == ("", "")
+    assert_silent(capfd)
 
 
 def test_a_broker_that_is_restarted_in_order_is_not_missed(broker, source):
@@ -143,10 +149,12 @@ def test_a_broker_that_is_restarted_in_order_is_not_missed(broker, source):
     assert_nothing_lost(broker, source)
 
 
-def test_a_bounded_run_waits_for_its_broker_and_reads_to_its_end(broker, source, gate, monkeypatch):
+def test_a_bounded_run_waits_for_its_broker_and_reads_to_its_end(broker, gate, monkeypatch):
     monkeypatch.setattr("streamlab.runtime.pump._QUEUE_BYTES", 50_000)
     monkeypatch.setattr("streamlab.connect.kafka_source._BATCH", 200)
-    send_flights(broker.bootstrap, source, flights(FLIGHTS))
+    source = create_topic(broker.bootstrap, "flights", config={"compression.type": "uncompressed"})
+    for part in flights(FLIGHTS).iter_slices(FLIGHTS // 6):  # small batches: a fetch takes at least one
+        send_flights(broker.bootstrap, source, part)
     close_windows(broker.bootstrap, source)
     query = pipeline_of(broker, source, SMALL_FETCHES).start(until="latest")
     assert gate.held.wait(SECONDS)
@@ -159,7 +167,10 @@ def test_a_bounded_run_waits_for_its_broker_and_reads_to_its_end(broker, source,
     assert_nothing_lost(broker, source)
 
 
-def test_a_query_that_is_stopped_in_an_outage_ends_without_its_commit_and_says_so(broker, source, gate, capfd):
+def test_a_query_that_is_stopped_in_an_outage_ends_without_its_commit_and_says_so(
+    broker, source, gate, capfd, monkeypatch
+):
+    monkeypatch.setattr("streamlab.runtime.runner.STOP_SECONDS", 1.0)
     send_flights(broker.bootstrap, source, flights(FLIGHTS))
     query = pipeline_of(broker, source).start()
     assert gate.held.wait(SECONDS)
@@ -173,7 +184,7 @@ def test_a_query_that_is_stopped_in_an_outage_ends_without_its_commit_and_says_s
     close_windows(broker.bootstrap, source)
     assert pipeline_of(broker, source).run().records == FLIGHTS + 4
     assert_nothing_lost(broker, source)
-    assert capfd.readouterr() == ("", "")
+    assert_silent(capfd)
 
 
 def test_a_query_with_nothing_to_commit_stops_at_once_in_an_outage(broker, source):

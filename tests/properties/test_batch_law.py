@@ -12,7 +12,7 @@ from tests.properties.strategies import messages, plans, shots
 def law(*kinds):
     """Check the law for plans that end in one of these."""
 
-    @examples(150)
+    @examples(300)
     @given(plan=plans(kinds), fired=st.lists(shots, min_size=1, max_size=25))
     def check(plan, fired):
         sent = messages(plan, fired)
