@@ -1,7 +1,8 @@
 """A Kafka broker inside this process: librdkafka's mock cluster, for demos, notebooks and quick tests.
 
 It speaks Kafka over a port of loopback, so every client works with it unchanged, but it is a mock. What it lacks is in
-`LIMITS`, and what would mislead is refused. Found by running it and in its source (`rdkafka_mock.c` of librdkafka 2.16):
+`LIMITS`, and what would mislead is refused. Found by running librdkafka 2.16, with the
+reasons in the source of its mock (`rdkafka_mock.c`):
 
 - A partition keeps `CAPACITY` bytes of batches as they were sent (so compressed ones hold more); what comes beyond drops the
   oldest batches without a word. Nothing else ever moves its first offset: a first offset of `n` says that `n` records are gone.
