@@ -123,9 +123,8 @@ class KeyIndex:
 
     def estimated_size(self) -> int:
         """Return about how many bytes are held."""
-        return self._keys.estimated_size() + sum(
-            run.hashes.nbytes + run.slots.nbytes + run.starts.nbytes for run in self._runs
-        )
+        arrays = [array for run in self._runs for array in (run.hashes, run.slots, run.starts)]
+        return self._keys.estimated_size() + sum(array.nbytes for array in arrays)
 
     def _find(self, hashes: Hashes) -> Slots:
         """Return the slots of sorted hashes, -1 where unknown."""
@@ -209,7 +208,7 @@ class _Run:
         return at
 
     def merged(self, other: _Run) -> _Run:
-        """Merge this run with a new one that is shorter and shares no live hash with it."""
+        """Merge this run with a new one that shares no live hash with it."""
         long = self._tidied()
         at = np.searchsorted(long.hashes, other.hashes) + np.arange(len(other.hashes))
         mine = np.ones(len(long.hashes) + len(other.hashes), np.bool_)

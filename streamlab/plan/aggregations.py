@@ -129,18 +129,24 @@ def _spread(bare: pl.Expr, of: pl.Expr, name: str, output: pl.DataType, number: 
 
 
 def _moments(kind: str, ddof: int, of: pl.Expr, name: str, output: pl.DataType, number: int) -> Partial:
-    count, mean, spread = (_column(number, part) for part in ("count", "mean", "m2"))
+    """Count, mean and M2, the mean as a distance from the first value: of large values that lie close together it keeps their digits."""
+    count, first, mean, spread = (_column(number, part) for part in ("count", "first", "mean", "m2"))
     value = of.cast(pl.Float64)
-    n, average, squares = pl.col(count), pl.col(mean), pl.col(spread)
+    n, origin, squares = pl.col(count), pl.col(first), pl.col(spread)
+    away = value - value.drop_nulls().first()
     start = (
         of.count().cast(pl.Int64).alias(count),
-        value.mean().alias(mean),
-        ((value - value.mean()) ** 2).sum().alias(spread),
+        value.drop_nulls().first().alias(first),
+        away.mean().alias(mean),
+        ((away - away.mean()) ** 2).sum().alias(spread),
     )
+    begin = origin.drop_nulls().first()
+    average = pl.col(mean) + (origin - begin)
     grand = (average * n).sum() / n.sum()
     # where no partial holds a value the mean is 0/0: null, as polars' mean of nothing
     together = (
         n.sum(),
+        begin.alias(first),
         pl.when(n.sum() > 0).then(grand).alias(mean),
         (squares.sum() + (n * (average - grand) ** 2).sum()).alias(spread),
     )

@@ -128,7 +128,8 @@ class Pump:
         try:
             self._fetch_all(feed)
         except BaseException as error:  # noqa: BLE001  # raised again in the thread that processes
-            self._fetched.put(error, 0, 0)
+            while not self._stopped.is_set() and not self._fetched.put(error, 0, _QUIET):
+                pass
         finally:
             self._serve_until_stopped(feed)
             feed.close()

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlitedict import SqliteDict, SqliteMultithread
 
 from streamlab.errors import StateDamagedError, StateError
-from streamlab.state import layout
+from streamlab.state import database, layout
 from streamlab.state.folders import make_private, make_private_file, state_dir, valid_name
 from streamlab.state.lock import FileLock
 from streamlab.state.trouble import explained, set_aside
@@ -200,7 +200,7 @@ def _opened(path: Path) -> Iterator[_Table]:
 
 
 def _check_file(path: Path) -> None:
-    with closing(layout.connect(path)) as db:
+    with closing(database.connect(path)) as db:
         faults = [fault for (fault,) in db.execute("PRAGMA quick_check(3)")]
         strange = [
             name for kind, name in db.execute("SELECT type, name FROM sqlite_schema") if kind in {b"trigger", b"view"}

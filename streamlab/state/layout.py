@@ -13,7 +13,6 @@ checked by `segments.decode`.
 from __future__ import annotations
 
 import re
-import sqlite3
 import zlib
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
@@ -23,61 +22,10 @@ from streamlab.errors import StateDamagedError, StateError, did_you_mean
 from streamlab.state.store import Checkpoint, from_json, to_json
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
 
-_TABLE = 'CREATE TABLE "{}" (key TEXT PRIMARY KEY, value BLOB)'
-_TABLES = ("segments", "checkpoints")
-_SCHEMA = {(b"table", name.encode(), _TABLE.format(name).encode()) for name in _TABLES}
-_BUSY = 10.0  # seconds to wait for a foreign program that has locked the file
 _SEALED = re.compile(rb'\{"crc32":(\d{1,10}),"record":(.*)\}', re.DOTALL)
-
-
-class NotOursError(StateDamagedError):
-    """A file without our tables, or with code in it: maybe somebody else's, so it stays where it is."""
-
-
-def connect(target: Path | str, *, uri: bool = False) -> sqlite3.Connection:
-    """Open a file; text is returned as bytes, since what was damaged need not be text any more."""
-    db = sqlite3.connect(target, timeout=_BUSY, isolation_level=None, check_same_thread=False, uri=uri)
-    db.text_factory = bytes
-    db.execute("PRAGMA trusted_schema = OFF")
-    return db
-
-
-def has_log(path: Path) -> bool:
-    """Return whether commits are in the log beside a file, which a clean close moves into the file."""
-    log = path.with_name(path.name + "-wal")
-    return log.exists() and log.stat().st_size > 0
-
-
-def create(db: sqlite3.Connection) -> None:
-    """Make the tables, inside the caller's transaction."""
-    for name in _TABLES:
-        db.execute(_TABLE.format(name))
-
-
-def exists(db: sqlite3.Connection, path: Path) -> bool:
-    """Return whether the tables are there: False for an empty file, a NotOursError for those of somebody else.
-
-    Raises a StateDamagedError when the file ends before its last page does: SQLite would read on in zeros.
-    """
-    pages, page = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
-    size = path.stat().st_size
-    if not has_log(path) and size != pages * page:
-        raise StateDamagedError(
-            f"the file has {size:,} bytes; its {pages} pages of {page:,} bytes have {pages * page:,}."
-        )
-    found = set(db.execute("SELECT type, name, sql FROM sqlite_schema"))
-    if not found and pages > 1:
-        raise StateDamagedError(f"the file has {pages} pages, and no table in them.")
-    code = sorted(repr(name) for kind, name, _ in found if kind not in {b"table", b"index"})
-    if found and (code or not found >= _SCHEMA):
-        what = (
-            f"it has triggers or views ({', '.join(code)})" if code else f"it has not the tables {list(_TABLES)} of one"
-        )
-        raise NotOursError(f"this is no state file of streamlab: {what}. Move it away, or keep state elsewhere.")
-    return bool(found)
 
 
 def seal(record: Any, what: str) -> str:
@@ -230,6 +178,14 @@ def read_blob(db: sqlite3.Connection, key: str, row: Row) -> bytes:
     if found is None or found[0] != key.encode() or not isinstance(found[1], bytes) or len(found[1]) != row.size:
         raise StateDamagedError(f"segment {key!r} is not where it was written.")
     return found[1]
+
+
+def delete(db: sqlite3.Connection, rows: Mapping[str, Row]) -> None:
+    """Delete these rows and no others."""
+    places = [(row.rowid, key) for key, row in rows.items()]
+    done = db.executemany("DELETE FROM segments WHERE rowid = ? AND key = ?", places).rowcount if places else 0
+    if done != len(places):
+        raise StateDamagedError(f"of {len(places)} segments to delete, {done} were where they had been written.")
 
 
 def _read_rows(db: sqlite3.Connection) -> dict[str, Row]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
 
 from streamlab.errors import StateError, did_you_mean
-from streamlab.state import layout
+from streamlab.state import database, layout
 from streamlab.state.folders import pipelines_in
 from streamlab.state.store import Size
 from streamlab.state.trouble import explained
@@ -31,7 +31,7 @@ class ReadOnlySnapshot:
         self._connection = connection
         with explained(path, "reading it"):
             connection.execute("BEGIN")  # all reads until close see the same moment
-            if not layout.exists(connection, path):
+            if not database.has_tables(connection, path):
                 raise StateError("no state is in it yet: its pipeline has not started.")
             self._view = layout.read_view(connection)
 
@@ -82,7 +82,7 @@ def read_head(path: str | Path) -> ReadOnlySnapshot:
     path = Path(path).resolve()
     try:
         _check_there(path)
-        log = layout.has_log(path)
+        log = database.has_log(path)
     except OSError as error:
         raise _not_readable(path, str(error)) from error
     try:
@@ -102,7 +102,7 @@ def read_head(path: str | Path) -> ReadOnlySnapshot:
 
 def _open(path: Path, how: str) -> ReadOnlySnapshot:
     with explained(path, "opening it to read"):
-        connection = layout.connect(f"file:{quote(str(path))}?{how}", uri=True)
+        connection = database.connect(f"file:{quote(str(path))}?{how}", uri=True)
     try:
         return ReadOnlySnapshot(path, connection)
     except BaseException:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from streamlab.errors import StateDamagedError, StateError
-from streamlab.state import layout
+from streamlab.state import database, layout
 from streamlab.state.folders import STATE_FILE, make_private, make_private_file
 from streamlab.state.lock import FileLock
 from streamlab.state.store import Size
@@ -28,19 +28,6 @@ if TYPE_CHECKING:
 
     from streamlab.state.layout import View
     from streamlab.state.store import Checkpoint
-
-_PAGE = 8192  # bytes; blobs of 100 to 500 KB are a fifth faster than with the default of 4096
-_SPARE = 2048  # pages: 16 MB
-_GIVEN_BACK = 256  # pages: 2 MB a commit, in some milliseconds
-_OFF, _FULL = 0, 2  # of PRAGMA synchronous
-_OF_A_NEW_FILE = (f"PRAGMA page_size = {_PAGE}", "PRAGMA auto_vacuum = INCREMENTAL")
-_OF_A_CONNECTION = (
-    "PRAGMA cell_size_check = ON",
-    "PRAGMA secure_delete = OFF",  # some builds write zeros over each blob that goes: half as much again per commit
-    "PRAGMA fullfsync = ON",  # macOS alone: its plain fsync does not reach the disk
-    f"PRAGMA wal_autocheckpoint = {_SPARE}",
-    f"PRAGMA journal_size_limit = {4 * _SPARE * _PAGE}",
-)
 
 
 class SqliteStore:
@@ -164,8 +151,8 @@ class SqliteStore:
         with self._change("promoting a checkpoint", view) as db:
             db.execute("DELETE FROM checkpoints WHERE rowid = 2")
             db.execute("INSERT OR REPLACE INTO checkpoints(rowid, key, value) VALUES (1, 'head', ?)", (record,))
-            self._delete(db, {key: before.rows[key] for key in before.rows.keys() - view.rows.keys()})
-            _shrink(db)
+            layout.delete(db, {key: before.rows[key] for key in before.rows.keys() - view.rows.keys()})
+            database.shrink(db)
 
     def discard(self) -> None:
         """Forget the prepared checkpoint, if any, and its segments."""
@@ -173,14 +160,14 @@ class SqliteStore:
         if before.prepared is not None:
             with self._change("discarding a checkpoint", before.discard()) as db:
                 db.execute("DELETE FROM checkpoints WHERE rowid = 2")
-                self._delete(db, before.prepared.put)
+                layout.delete(db, before.prepared.put)
 
     def clear(self) -> None:
         """Forget everything: for a reset, and before a rebuild from the changelog."""
         with self._change("clearing the state", layout.View()) as db:
             db.execute("DELETE FROM checkpoints")
             db.execute("DELETE FROM segments")
-            _shrink(db)
+            database.shrink(db)
 
     def close(self) -> None:
         """Let go of the file; what is prepared stays so. Closing twice does nothing."""
@@ -230,7 +217,9 @@ class SqliteStore:
         """Commit what the block does and make `after` the view, or undo it all."""
         db = self._db
         with explained(self.path, doing):
-            if _identity(self.path) != self._file:  # SQLite would go on writing to a file that nobody finds again
+            if (
+                database.identity(self.path) != self._file
+            ):  # SQLite would go on writing to a file that nobody finds again
                 raise StateError(f"the file was moved or deleted before {doing}. Stop the pipeline, and put it back.")
             try:
                 db.execute("BEGIN IMMEDIATE")
@@ -243,22 +232,16 @@ class SqliteStore:
                     db.execute("ROLLBACK")
                 raise
 
-    def _delete(self, db: sqlite3.Connection, rows: Mapping[str, layout.Row]) -> None:
-        wanted = [(row.rowid, key) for key, row in rows.items()]
-        if wanted and db.executemany("DELETE FROM segments WHERE rowid = ? AND key = ?", wanted).rowcount != len(
-            wanted
-        ):
-            raise StateDamagedError("segments to delete are not where they were written.")
-
     def _open(self, *, durable: bool) -> None:
-        unclean = self._lock.left_open or layout.has_log(self.path)
+        unclean = self._lock.left_open or database.has_log(self.path)
         make_private_file(self.path)
         try:
             with explained(self.path, "opening it"):
-                self._connection = layout.connect(self.path)
-                self._known = _prepare(self._connection, self.path, durable=durable, check=unclean)
-                self._file = _identity(self.path)
-        except layout.NotOursError:
+                self._connection = database.connect(self.path)
+                database.prepare(self._connection, self.path, durable=durable, check=unclean)
+                self._known = layout.read_view(self._connection)
+                self._file = database.identity(self.path)
+        except database.NotOursError:
             raise
         except StateDamagedError as error:
             self._close_connection()
@@ -277,37 +260,3 @@ class SqliteStore:
         self._lock.release(clean=clean)
         if self._remove is not None:
             self._remove()
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _prepare(db: sqlite3.Connection, path: Path, *, durable: bool, check: bool) -> View:
-    """Bring a connection and its file into the state that the store needs, and read the records."""
-    known = layout.exists(db, path)  # before anything is written: the file may be somebody else's
-    for setting in _OF_A_CONNECTION if known else _OF_A_NEW_FILE + _OF_A_CONNECTION:
-        db.execute(setting).fetchall()
-    if check and (faults := [fault for (fault,) in db.execute("PRAGMA quick_check(3)")]) != [b"ok"]:
-        raise StateDamagedError(f"damaged since an unclean stop: {faults}.")
-    log = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    db.execute(f"PRAGMA synchronous = {_FULL if durable else _OFF}")
-    if log != b"wal" or db.execute("PRAGMA synchronous").fetchone()[0] != (_FULL if durable else _OFF):
-        raise StateError(f"SQLite cannot keep a write-ahead log there (it uses {log!r}). Keep state on a local disk.")
-    db.execute("BEGIN IMMEDIATE")  # also where nothing is to be made: to learn now whether the file can be written
-    if not known:
-        layout.create(db)
-    db.execute("COMMIT")
-    return layout.read_view(db)
-
-
-def _shrink(db: sqlite3.Connection) -> None:
-    """Give a little of the file back once three quarters of it are free; free pages are used again otherwise."""
-    free, pages = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
-    if free > max(_SPARE, pages * 3 // 4):
-        for _ in range(_GIVEN_BACK):  # one at a time: Python's sqlite3 takes one step of a statement without columns
-            db.execute("PRAGMA incremental_vacuum(1)")

@@ -119,14 +119,18 @@ class Checkpoint:
             It was written by a newer version.
         """
         try:
-            if record["version"] > FORMAT:
-                raise StateError(
-                    f"checkpoint: format {record['version']} is newer than {FORMAT}, the newest that is read here. "
-                    "Run the version of streamlab that wrote it, or a newer one."
-                )
+            newer = record["version"] > FORMAT
+        except (TypeError, LookupError) as error:
+            raise StateDamagedError(f"checkpoint: not a record of one: {error!r}.") from error
+        if newer:
+            raise StateError(
+                f"checkpoint: format {record['version']} is newer than {FORMAT}, the newest that is read here. "
+                "Run the version of streamlab that wrote it, or a newer one."
+            )
+        try:
             offsets = {topic: {int(p): at for p, at in parts.items()} for topic, parts in record["offsets"].items()}
             return cls(**{**record, "offsets": offsets})
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
+        except (ValueError, TypeError, LookupError, AttributeError, StateError) as error:
             raise StateDamagedError(f"checkpoint: not a record of one: {error!r}.") from error
 
     def to_json(self) -> str:

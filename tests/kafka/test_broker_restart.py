@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import polars as pl
 import pytest
 from confluent_kafka import Producer
 
@@ -29,7 +30,7 @@ from tests.kafka.support import (
 )
 
 FLIGHTS, PART = 12_000, 4_000
-OUTAGE = 15.0
+OUTAGE, IDLE_SECONDS = 15.0, 5
 SMALL_FETCHES = {
     "queued.min.messages": 100,
     "queued.max.messages.kbytes": 64,
@@ -99,6 +100,13 @@ def assert_nothing_lost(broker: Broker, source: str) -> None:
     assert_settled(broker.bootstrap, f"p-{source}", source)
 
 
+def patient_producer(broker: Broker) -> Producer:
+    return Producer(
+        {"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True}
+        | {"log_level": 0, "reconnect.backoff.max.ms": 200}
+    )
+
+
 def assert_silent(capfd: pytest.CaptureFixture[str]) -> None:
     """Fail if anything was printed, but by the clients of the test itself."""
     out, err = capfd.readouterr()
@@ -109,14 +117,13 @@ def test_a_commit_that_falls_into_an_outage_of_15_seconds_is_made_when_the_broke
     first, second, third = flights(FLIGHTS).iter_slices(PART)
     send_flights(broker.bootstrap, source, first)
     query = pipeline_of(broker, source).start()
-    others = Producer(
-        {"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True}
-        | {"log_level": 0, "reconnect.backoff.max.ms": 200}
-    )
+    others = patient_producer(broker)
     assert gate.held.wait(SECONDS)
     broker.kill()
     gate.open()
-    for carrier, payload in zip(second["carrier"], as_json(second), strict=True):  # others go on producing, into their buffer
+    for carrier, payload in zip(
+        second["carrier"], as_json(second), strict=True
+    ):  # others go on producing, into their buffer
         others.produce(source, payload, carrier.encode())
     stays(lambda: query.status == "running", "the query runs on", OUTAGE)
     assert query.metrics.checkpoints == 0
@@ -134,19 +141,38 @@ def test_a_commit_that_falls_into_an_outage_of_15_seconds_is_made_when_the_broke
     assert_silent(capfd)
 
 
-def test_a_broker_that_is_restarted_in_order_is_not_missed(broker, source):
-    first, second, third = flights(FLIGHTS).iter_slices(PART)
-    query = pipeline_of(broker, source).start()
-    for part in (first, second):
-        send_flights(broker.bootstrap, source, part)
-        broker.stop()
-        broker.start()
-    send_flights(broker.bootstrap, source, third)
+def test_a_broker_that_is_stopped_in_order_is_not_missed_and_time_stands_still_without_it(broker, source):
+    topic = create_topic(broker.bootstrap, "live")
+    first, second = flights(FLIGHTS).iter_slices(FLIGHTS // 2)
+    query, live = pipeline_of(broker, source).start(), live_query(broker, topic)
+    others = patient_producer(broker)
+    send_flights(broker.bootstrap, source, first)
+    for partition in range(4):
+        others.produce(topic, b'{"user":"a"}', partition=partition)
+    assert others.flush(SECONDS) == 0
+    eventually(lambda: live.report.records == 4, "live records arrive")
+    broker.stop()
+    others.produce(topic, b'{"user":"b"}', partition=0)
+    stays(lambda: live.status == query.status == "running", "the queries run on", 2 * IDLE_SECONDS)
+    assert live.report.results == 0
+    broker.start()
+    assert others.flush(SECONDS) == 0
+    send_flights(broker.bootstrap, source, second)
     close_windows(broker.bootstrap, source)
     eventually(lambda: query.report.records == FLIGHTS + 4, "all records arrive")
-    assert query.status == "running"
+    eventually(lambda: live.report.results == 2, "the windows of live records close by the wall clock")
+    assert query.status == live.status == "running"
     query.stop()
+    live.stop()
+    assert (live.report.records, live.report.late) == (5, 0)
     assert_nothing_lost(broker, source)
+
+
+def live_query(broker: Broker, topic: str) -> sl.Query:
+    """Return a running query over present records whose windows close when all partitions have been idle for some seconds."""
+    events = sl.Kafka(broker.bootstrap).stream(topic, schema={"user": pl.String}, idle_timeout=f"{IDLE_SECONDS}s")
+    counts = events.group_by("user").window(sl.tumbling("1s")).agg(pl.len().alias("n"))
+    return sl.Pipeline([counts.sink_table("counts")], name=f"p-{topic}").start()
 
 
 def test_a_bounded_run_waits_for_its_broker_and_reads_to_its_end(broker, gate, monkeypatch):

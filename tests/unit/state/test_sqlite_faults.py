@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from streamlab.errors import StateDamagedError, StateError, StateLockedError
-from streamlab.state import layout
+from streamlab.state import database
 from streamlab.state.segments import decode, encode
 from streamlab.state.snapshot import read_head
 from streamlab.state.sqlite import SqliteStore
@@ -252,7 +252,7 @@ def test_a_store_that_could_not_be_opened_after_an_unclean_stop_is_looked_at_the
         commit(store, {"s/1": bytes(9_000) + b"second page" * 700 + bytes(50_000)})
     break_a_chain(path)
     path.with_name("state.sqlite.lock").write_text("1 elsewhere\n")
-    monkeypatch.setattr(layout, "_BUSY", 0.01)
+    monkeypatch.setattr(database, "_BUSY", 0.01)
     theirs = sqlite3.connect(path, isolation_level=None)
     theirs.execute("PRAGMA locking_mode = EXCLUSIVE")
     theirs.execute("DELETE FROM segments WHERE 0")

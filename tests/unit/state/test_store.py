@@ -113,6 +113,8 @@ def test_a_field_of_the_wrong_type_is_refused_where_it_is_made(change: dict[str,
         '{"version": 1, "offsets": []}',
         '{"version": 1, "offsets": {"t": {"x": 1}}}',
         '{"version": 1, "offsets": {}, "more": 1}',
+        '{"version":1,"id":"i","parent":null,"number":1,"plan":7,"offsets":{},"progress":{},"steps":{}}',
+        '{"version":1,"id":"i","parent":null,"number":1,"plan":"p","offsets":{},"progress":{},"steps":7}',
     ],
 )
 def test_what_is_no_checkpoint_is_damage(text: str | bytes) -> None:

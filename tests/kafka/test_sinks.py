@@ -1,0 +1,168 @@
+"""What arrives where results go: topics, files, functions, tables."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from confluent_kafka.admin import AdminClient, ConfigResource
+
+import streamlab as sl
+from streamlab.connect.partitioner import murmur2
+from tests.kafka.broker import consume_all
+from tests.kafka.support import (
+    CLOSING,
+    SECONDS,
+    Sent,
+    assert_same,
+    batch_answer,
+    close_windows,
+    comparable,
+    delays,
+    eventually,
+    flights,
+    send,
+    send_flights,
+    stream,
+)
+
+ROOT = Path(__file__).parents[2]
+FLIGHTS = 10_000
+HOUR = 3_600_000
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    monkeypatch.setenv("STREAMLAB_STATE_DIR", str(tmp_path / "state"))
+
+
+@pytest.fixture(scope="module")
+def source(bootstrap, topic):
+    """Give a topic of flights to which nothing is added."""
+    name = topic("flights", partitions=3)
+    send_flights(bootstrap, name, flights(FLIGHTS))
+    close_windows(bootstrap, name, partitions=3)
+    return name
+
+
+@pytest.fixture(scope="module")
+def answer():
+    return batch_answer(flights(FLIGHTS))
+
+
+def settings_of(bootstrap: str, topic: str) -> dict[str, str]:
+    asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
+    found = AdminClient({"bootstrap.servers": bootstrap}).describe_configs([asked])[asked].result(SECONDS)
+    return {name: str(entry.value) for name, entry in found.items()}
+
+
+def java_partition(key: bytes, count: int) -> int:
+    return (murmur2(key) & 0x7FFFFFFF) % count
+
+
+# --- topics ---
+
+
+def test_results_are_keyed_json_stamped_with_event_time_where_a_java_client_would_put_them(bootstrap, source, answer):
+    pipeline = sl.Pipeline([delays(stream(bootstrap, source)).sink_kafka(f"{source}-final")], name=f"final-{source}")
+    pipeline.run()
+    found = consume_all(bootstrap, f"{source}-final")
+    assert len(found) == answer.height
+    for message in found:
+        row = json.loads(message.value())
+        assert list(row) == ["carrier", "window_start", "window_end", "flights", "mean_delay"]
+        assert message.key() == row["carrier"].encode()
+        assert message.partition() == java_partition(message.key(), 3)
+        end = pl.Series([row["window_end"]]).str.to_datetime(time_unit="ms", time_zone="UTC").dt.epoch("ms").item()
+        assert message.timestamp()[1] == end - 1
+    assert {message.partition() for message in found} == {0, 1, 2}
+    made = settings_of(bootstrap, f"{source}-final")
+    assert (made["retention.ms"], made["cleanup.policy"]) == ("-1", "delete")
+
+
+def test_the_newest_record_of_every_key_of_an_updated_table_is_the_batch_answer(bootstrap, source, answer, monkeypatch):
+    monkeypatch.setattr("streamlab.connect.kafka_source._BATCH", 1_500)
+    updates = (
+        stream(bootstrap, source)
+        .group_by("carrier")
+        .window(sl.tumbling("1h"), emit="updates", name="delays")
+        .agg(pl.len().alias("flights"), pl.col("dep_delay").mean().alias("mean_delay"))
+    )
+    sl.Pipeline([updates.sink_kafka(f"{source}-updates")], name=f"updates-{source}").run()
+    found = consume_all(bootstrap, f"{source}-updates")
+    assert len(found) > answer.height
+    newest = {message.key(): message for message in found}
+    rows = []
+    for key, message in newest.items():
+        row = json.loads(message.value())
+        parts = json.loads(key)
+        assert list(parts) == ["carrier", "window_start", "window_end"]
+        assert parts == {name: row[name] for name in parts}
+        rows.append(row)
+    for message in found:
+        assert message.partition() == java_partition(message.key(), 3)
+    table = pl.DataFrame(rows).filter(pl.col("carrier") != CLOSING)
+    times = pl.col("window_start").str.to_datetime(time_unit="ms", time_zone="UTC")
+    assert_same(comparable(table.with_columns(times)), answer)
+    made = settings_of(bootstrap, f"{source}-updates")
+    assert (made["retention.ms"], made["cleanup.policy"]) == ("-1", "compact")
+
+
+def test_a_table_of_groups_is_keyed_by_json_even_for_one_column(bootstrap, source):
+    totals = stream(bootstrap, source).group_by("carrier").agg(pl.len().alias("flights"))
+    sl.Pipeline([totals.sink_kafka(f"{source}-totals")], name=f"totals-{source}").run()
+    newest = {m.key(): json.loads(m.value()) for m in consume_all(bootstrap, f"{source}-totals")}
+    counts = flights(FLIGHTS).group_by("carrier").len().rows()
+    wanted = {b'{"carrier":"%s"}' % carrier.encode(): {"carrier": carrier, "flights": n} for carrier, n in counts}
+    assert newest == {**wanted, b'{"carrier":"closing"}': {"carrier": CLOSING, "flights": 3}}
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted"),
+    [
+        ("flight", [b"7", b"8", None]),
+        ("carrier", ["Æ✈".encode(), None, b""]),
+        (["carrier", "flight"], ['{"carrier":"Æ✈","flight":7}'.encode(), b'{"carrier":null,"flight":8}', b'{"carrier":"","flight":null}']),
+        ("dep_delay", [b"1.5", None, b"-0.5"]),
+        (None, [None, None, None]),
+    ],
+)  # fmt: skip
+def test_a_key_is_the_text_of_one_column_or_a_json_object_of_several(bootstrap, topic, key, wanted):
+    source = topic("keys", partitions=1)
+    rows = [("Æ✈", 7, 1.5), (None, 8, None), ("", None, -0.5)]
+    names, at = ("carrier", "flight", "dep_delay"), {"scheduled": "2013-01-01T10:00:00Z"}
+    values = [json.dumps(dict(zip(names, row, strict=True)) | at).encode() for row in rows]
+    send(bootstrap, source, [Sent(value, partition=0) for value in values])
+    sl.Pipeline([stream(bootstrap, source).sink_kafka(f"{source}-out", key=key)], name=f"p-{source}").run()
+    found = consume_all(bootstrap, f"{source}-out")
+    assert [message.key() for message in found] == wanted
+    assert [json.loads(message.value())["flight"] for message in found] == [7, 8, None]
+
+
+def test_results_of_clocks_far_ahead_are_taken_too(bootstrap, topic):
+    source = topic("ahead", partitions=1)
+    values = [b'{"carrier":"AA","scheduled":"%d-01-01T00:00:00Z"}' % year for year in (2013, 2090, 2095)]
+    send(bootstrap, source, [Sent(value) for value in values])
+    sl.Pipeline([delays(stream(bootstrap, source)).sink_kafka(f"{source}-out")], name=f"p-{source}").run()
+    assert [json.loads(m.value())["window_start"][:4] for m in consume_all(bootstrap, f"{source}-out")] == ["2013", "2090"]
+
+
+def test_late_rows_and_dead_letters_have_topics_that_keep_them_for_a_week_from_their_arrival(bootstrap, source):
+    name = f"kept-{source}"
+    sl.Pipeline([delays(stream(bootstrap, source)).sink_table("delays")], name=name).run()
+    for topic in (f"{name}.late", f"{name}.dead-letters"):
+        made = settings_of(bootstrap, topic)
+        assert made["retention.ms"] == str(7 * 24 * HOUR)
+        assert made["message.timestamp.type"] == "LogAppendTime"
+
+
+def test_a_sink_topic_that_is_there_stays_as_it_is(bootstrap, topic, source):
+    sink = topic("mine", partitions=2, config={"retention.ms": "86400000"})
+    before = settings_of(bootstrap, sink)
+    sl.Pipeline([stream(bootstrap, source).select("carrier").sink_kafka(sink, key="carrier")], name=f"p-{sink}").run()
+    assert settings_of(bootstrap, sink) == before
