@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from streamlab.engine.key_index import HashRows, KeyIndex, Mask, SlotFrame, Slots, conform, differ, distinct, grown
+from streamlab.engine.key_index import HashRows, KeyIndex, differ, distinct
+from streamlab.engine.slot_frame import Mask, SlotFrame, Slots, conform, grown
 from streamlab.errors import PlanError, StateDamagedError, StateError, StepError, StreamlabError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ an operator downstream takes its watermark from.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -30,6 +30,7 @@ from streamlab.plan.windows import Aggregate, Late
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from streamlab.engine.batch import Ints
     from streamlab.engine.operator import Operator, Output
     from streamlab.plan.sinks import Sink
 
@@ -67,9 +68,20 @@ class Result:
         """Records that are late for every window of every step that they came to."""
         if not self.missed:
             return 0
-        reached = np.concatenate(self.reached) if self.reached else np.empty(0, np.int64)
+        others = np.concatenate([*self.reached, self._set_aside])
         missed = np.unique(np.concatenate(self.missed))
-        return int((~np.isin(missed[missed != MADE], reached)).sum())
+        return int((~np.isin(missed[missed != MADE], others)).sum())
+
+    @property
+    def _set_aside(self) -> Ints:
+        """The records that are bad: each is set aside once, whatever else becomes of its rows."""
+        return np.concatenate([np.empty(0, np.int64), *(bad.rows.index for bad in self.bad)])
+
+    def set_aside(self, bad: Bad) -> None:
+        """Take note of bad records that no other step has found bad before."""
+        rows = bad.rows.filter(~np.isin(bad.rows.index, self._set_aside))
+        if rows.height:
+            self.bad.append(replace(bad, rows=rows))
 
 
 Flows = dict[int, Flow]
@@ -194,9 +206,8 @@ class Graph:
             if rows.height:
                 times, bad = event_times(rows.data.with_columns(node.expr.expr.alias(TIME))[TIME])
                 if bad.any():
-                    result.bad.append(
-                        Bad(origin, node.describe(), "event time is null or before 1970", rows.filter(bad))
-                    )
+                    what = "event time is null or before 1970"
+                    result.set_aside(Bad(origin, node.describe(), what, rows.filter(bad)))
                 rows = Rows(rows.data, times, rows.partition, rows.offset, rows.index, rows.deleted).filter(~bad)
             (spoken,) = flows[begin].signals
             return Flow(rows, (clock.follow(cast("Signal", spoken), rows),))

@@ -17,6 +17,7 @@ import polars as pl
 from streamlab.engine.aggregates import LANE, WINDOW, Aggregates, compile_aggregates
 from streamlab.engine.batch import MADE, Rows, empty
 from streamlab.engine.operator import Changes, Holding, Output
+from streamlab.engine.slot_frame import own_texts
 from streamlab.engine.watermark import NEVER
 from streamlab.plan.schema import TIME as TIME_TYPE
 from streamlab.plan.schema import WATERMARK, WINDOW_END, WINDOW_START
@@ -125,7 +126,8 @@ class FinalWindows:
     def _split(self, rows: Rows, starts: Ints, lane: Ints) -> pl.DataFrame:
         lead = [pl.Series(WINDOW, starts), *([pl.Series(LANE, lane)] if self.laned else [])]
         columns = [*self._step.by, *self._aggregates.columns]
-        return self._aggregates.split(rows.data.select(columns).with_columns(lead) if columns else pl.DataFrame(lead))
+        data = rows.data.select(columns).with_columns(lead) if columns else pl.DataFrame(lead)
+        return own_texts(self._aggregates.split(data))
 
     def _advance(self, fresh: pl.DataFrame | None, after: Ints) -> Rows:
         """Close what the watermark has passed; what stays open is put with its window."""

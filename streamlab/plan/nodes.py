@@ -53,6 +53,11 @@ class Node:
         """Whether rows are upserts by key rather than events."""
         return False
 
+    @property
+    def makes_rows(self) -> bool:
+        """Whether rows come out of an aggregation, and not with a record."""
+        return any(part.makes_rows for part in self.inputs)
+
     def describe(self) -> str:
         """One line for `explain`."""
         raise NotImplementedError
@@ -309,6 +314,11 @@ class WithEventTime(Node):
         if upstream.inputs:
             raise PlanError(
                 f"{self.label} {self.expr}: stands after a concat; use it on each stream before sl.concat([...])."
+            )
+        if self.input.makes_rows:
+            raise PlanError(
+                f"{self.label} {self.expr}: stands after an aggregation, and the event time of a result is the last instant of its "
+                "window; use it on the stream before .group_by(...)."
             )
         check_row_safe(self.label, self.expr.expr, self.input.schema)
         found = schemas.after(self.label, self.input.schema, lambda f: f.select(self.expr.expr.alias("event_time")))

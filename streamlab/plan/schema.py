@@ -83,7 +83,9 @@ def declared(step: str, columns: Mapping[str, Any]) -> pl.Schema:
         try:
             types[name] = pl.Schema({name: _BARE.get(dtype, dtype)})[name]
         except (TypeError, PolarsError) as error:
-            raise PlanError(f"{step}: column {name!r}: {error}; write a polars type in full, such as pl.List(pl.Int64).") from error
+            raise PlanError(
+                f"{step}: column {name!r}: {error}; write a polars type in full, such as pl.List(pl.Int64)."
+            ) from error
     check_names(step, types)
     return pl.Schema(types)
 

@@ -121,6 +121,10 @@ class Aggregate(Node):
         return self.emit == "updates" or self.window is None
 
     @property
+    def makes_rows(self) -> bool:
+        return True
+
+    @property
     def name(self) -> str:
         """The step's identity: its state is found by it."""
         if self.given_name:
@@ -160,6 +164,10 @@ class Late(Node):
     def schema(self) -> pl.Schema:
         extra = dict.fromkeys((schemas.WINDOW_START, schemas.WINDOW_END, schemas.WATERMARK), schemas.TIME)
         return pl.Schema({**self.input.input.schema, **extra})
+
+    @property
+    def makes_rows(self) -> bool:
+        return self.input.input.makes_rows
 
     def describe(self) -> str:
         return f"late rows of [{self.input.name}]"

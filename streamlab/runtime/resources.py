@@ -14,7 +14,7 @@ from streamlab.connect.memory import ReplayFeed
 from streamlab.connect.settings import producer_settings
 from streamlab.connect.sink import FunctionOutlet, ParquetOutlet
 from streamlab.durations import milliseconds
-from streamlab.errors import PlanError
+from streamlab.errors import BrokerError, PlanError
 from streamlab.state.folders import STATE_FILE, pipeline_folder
 from streamlab.state.sqlite import SqliteStore
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from streamlab.plan.nodes import Source
     from streamlab.plan.pipeline import Plan
     from streamlab.plan.sinks import Sink
+
+_AHEAD = "message.timestamp.after.max.ms"
+"""How far ahead of a broker's clock a record may be stamped: an hour by default, and then it refuses results of clocks far ahead."""
 
 REPLAYS = "replays"
 """In place of a cluster's id: the folder of pipelines over frames and files."""
@@ -174,4 +177,9 @@ def _make_sink_topic(plan: Plan, sink: Sink, cluster: Cluster) -> None:
     """Make a sink's topic where it is missing: results carry event times, by which a broker would delete them at once."""
     counts = [s.origin.partitions(s.topic) for s in plan.sources if isinstance(s.origin, Cluster)]
     config = {"retention.ms": "-1", **({"cleanup.policy": "compact"} if sink.input.is_table else {})}
-    cluster.create_topic(sink.target, max(counts, default=1), config)
+    try:
+        cluster.create_topic(sink.target, max(counts, default=1), {**config, _AHEAD: str((1 << 63) - 1)})
+    except BrokerError as error:
+        if _AHEAD not in str(error):
+            raise
+        cluster.create_topic(sink.target, max(counts, default=1), config)  # a broker before 3.6: it sets no such limit

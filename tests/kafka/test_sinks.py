@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -57,7 +58,8 @@ def answer():
 
 def settings_of(bootstrap: str, topic: str) -> dict[str, str]:
     asked = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    found = AdminClient({"bootstrap.servers": bootstrap}).describe_configs([asked])[asked].result(SECONDS)
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    found = admin.describe_configs([asked])[asked].result(SECONDS)
     return {name: str(entry.value) for name, entry in found.items()}
 
 
@@ -90,7 +92,7 @@ def test_the_newest_record_of_every_key_of_an_updated_table_is_the_batch_answer(
     updates = (
         stream(bootstrap, source)
         .group_by("carrier")
-        .window(sl.tumbling("1h"), emit="updates", name="delays")
+        .window(sl.tumbling("1h", grace="24h"), emit="updates", name="delays")
         .agg(pl.len().alias("flights"), pl.col("dep_delay").mean().alias("mean_delay"))
     )
     sl.Pipeline([updates.sink_kafka(f"{source}-updates")], name=f"updates-{source}").run()
@@ -149,7 +151,10 @@ def test_results_of_clocks_far_ahead_are_taken_too(bootstrap, topic):
     values = [b'{"carrier":"AA","scheduled":"%d-01-01T00:00:00Z"}' % year for year in (2013, 2090, 2095)]
     send(bootstrap, source, [Sent(value) for value in values])
     sl.Pipeline([delays(stream(bootstrap, source)).sink_kafka(f"{source}-out")], name=f"p-{source}").run()
-    assert [json.loads(m.value())["window_start"][:4] for m in consume_all(bootstrap, f"{source}-out")] == ["2013", "2090"]
+    assert [json.loads(m.value())["window_start"][:4] for m in consume_all(bootstrap, f"{source}-out")] == [
+        "2013",
+        "2090",
+    ]
 
 
 def test_late_rows_and_dead_letters_have_topics_that_keep_them_for_a_week_from_their_arrival(bootstrap, source):
@@ -166,3 +171,87 @@ def test_a_sink_topic_that_is_there_stays_as_it_is(bootstrap, topic, source):
     before = settings_of(bootstrap, sink)
     sl.Pipeline([stream(bootstrap, source).select("carrier").sink_kafka(sink, key="carrier")], name=f"p-{sink}").run()
     assert settings_of(bootstrap, sink) == before
+
+
+# --- files ---
+
+
+class PulledPlugError(Exception):
+    """Stands for the end of the process between two steps of a commit."""
+
+
+def test_parquet_has_a_file_for_each_commit_and_a_commit_done_again_overwrites_its_own(
+    bootstrap, source, answer, tmp_path, monkeypatch
+):
+    folder, name = tmp_path / "files", f"files-{source}"
+    pipeline = sl.Pipeline([delays(stream(bootstrap, source)).sink_parquet(folder)], name=name)
+    monkeypatch.setattr("streamlab.connect.kafka_source._BATCH", 1_000)
+    monkeypatch.setattr("streamlab.runtime.runner.COMMIT_SECONDS", 0)
+    flushed = []
+
+    def pull(step: str) -> None:
+        flushed.extend(sorted(folder.iterdir()) if step == "flushed" else [])
+        if step == "flushed" and len(set(flushed)) == 2:
+            raise PulledPlugError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("streamlab.runtime.checkpoint.reached", pull)
+        with pytest.raises(PulledPlugError):
+            pipeline.run()
+    done, undone = sorted(folder.iterdir())
+    before = undone.read_bytes()
+    monkeypatch.setattr("streamlab.connect.kafka_source._BATCH", 1_200)  # other cuts, so other contents
+    report = pipeline.run()
+
+    files = sorted(folder.iterdir())
+    assert files[0] == done
+    assert [file.name for file in files] == sorted(f"{name}-{int(file.stem[-10:]):010d}.parquet" for file in files)
+    assert len(files) > 2
+    assert not undone.exists() or undone.read_bytes() != before
+    assert report.results == sum(pl.read_parquet(file).height for file in files[1:])
+    assert_same(comparable(pl.read_parquet(folder / "*.parquet")), answer)
+    assert pipeline.run().results == 0
+    assert sorted(folder.iterdir()) == files
+
+
+# --- functions ---
+
+
+def test_a_function_gets_every_batch_of_results(bootstrap, source, answer, monkeypatch):
+    monkeypatch.setattr("streamlab.connect.kafka_source._BATCH", 1_500)
+    got: list[pl.DataFrame] = []
+    out = delays(stream(bootstrap, source))
+    report = sl.Pipeline([out.sink_frame(got.append), out.sink_kafka(f"{source}-beside")], name=f"fn-{source}").run()
+    assert len(got) > 1
+    assert all(frame.schema == out.schema and frame.height for frame in got)
+    assert_same(comparable(pl.concat(got)), answer)
+    assert report.results == answer.height  # each counts once, in however many sinks it is
+    assert len(consume_all(bootstrap, f"{source}-beside")) == answer.height
+
+
+# --- tables ---
+
+
+def test_a_table_is_read_by_another_process_while_the_query_runs(bootstrap, topic, answer):
+    source = topic("flights", partitions=3)
+    name = f"read-{source}"
+    query = sl.Pipeline([delays(stream(bootstrap, source)).sink_table("delays")], name=name).start()
+    send_flights(bootstrap, source, flights(FLIGHTS))
+    close_windows(bootstrap, source, partitions=3)
+    eventually(lambda: query.table("delays").height == answer.height, "all windows are in the table")
+    eventually(lambda: read_elsewhere(name).height == answer.height, "the table is committed")
+    assert query.status == "running"
+    assert_same(comparable(read_elsewhere(name)), answer)
+    assert_same(comparable(query.table("delays")), answer)
+    query.stop()
+    assert_same(comparable(sl.open_table(name, "delays").frame()), answer)
+    first = answer.row(0, named=True)
+    bounds = (first["window_start"], first["window_start"] + timedelta(hours=1))
+    assert sl.open_table(name, "delays")[first["carrier"], *bounds]["flights"] == first["flights"]
+
+
+def read_elsewhere(name: str) -> pl.DataFrame:
+    code = "import sys, streamlab as sl; sl.open_table(sys.argv[1], 'delays').frame().write_parquet(sys.argv[2])"
+    file = Path(os.environ["STREAMLAB_STATE_DIR"]) / "read.parquet"
+    subprocess.run([sys.executable, "-c", code, name, file], cwd=ROOT, check=True)
+    return pl.read_parquet(file)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from hypothesis import given, note
-from hypothesis import strategies as st
 
 from tests.properties.harness import examples, play
-from tests.properties.strategies import messages, plans, shots
+from tests.properties.strategies import messages, plans, volleys
 
 
 def law(*kinds):
     """Check the law for plans that end in one of these."""
 
     @examples(300)
-    @given(plan=plans(kinds), fired=st.lists(shots, min_size=1, max_size=25))
+    @given(plan=plans(kinds), fired=volleys)
     def check(plan, fired):
         sent = messages(plan, fired)
         for message, shot in zip(sent, fired, strict=True):

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from streamlab.engine import key_index
-from streamlab.engine.key_index import KeyIndex, SlotFrame
+from streamlab.engine.key_index import KeyIndex
+from streamlab.engine.slot_frame import SlotFrame
 from streamlab.errors import PlanError, StepError, UnknownColumnError
 
 if TYPE_CHECKING:
