@@ -156,7 +156,8 @@ STEPS = [_positive, _some_keys, _nan, _double, _other_key, _explode, _mapped, _r
 @st.composite
 def stepped(draw: DrawFn, branch: Branch, most: int = 3) -> Branch:
     """Put some row-by-row steps after a branch."""
-    for step in draw(st.lists(st.sampled_from(STEPS), max_size=most)):
+    steps = [step for step in STEPS if not branch.keyed or step not in (_other_key, _mapped)]
+    for step in draw(st.lists(st.sampled_from(steps), max_size=most)):
         fits = not branch.joined or step is not _restamped
         if fits and not (step is _explode and branch.kinds["xs"] == "int"):
             branch = step(branch)
@@ -164,21 +165,21 @@ def stepped(draw: DrawFn, branch: Branch, most: int = 3) -> Branch:
 
 
 @st.composite
-def sources(draw: DrawFn, partitions: int, *, live: bool, on_error: str = "dead_letter") -> Branch:
+def sources(draw: DrawFn, plan: Plan, *, keyed: bool) -> Branch:
     """Read one topic, or two as one."""
-    idle = IDLE if live or draw(st.booleans()) else None
-    event_time, keyed = draw(st.sampled_from([None, "ts"])), draw(st.booleans())
+    idle = IDLE if plan.live or draw(st.booleans()) else None
+    event_time = draw(st.sampled_from([None, "ts"]))
     streams = []
-    for topic in ["one", "two"][: draw(st.sampled_from([1, 1, 1, 2]))]:
+    for topic in ["one", "two"][: 1 if keyed else draw(st.sampled_from([1, 1, 1, 2]))]:
         frame = sl.Kafka("localhost:9092").stream(
             topic,
             schema=SCHEMA,
             event_time=event_time,
             key="k" if keyed else None,
-            on_error=on_error,  # type: ignore[arg-type]  # one of three words
+            on_error="skip" if plan.skips_bad else "dead_letter",
             idle_timeout=None if idle is None else timedelta(milliseconds=idle),
         )
-        node = Source(topic, partitions, event_time=event_time, idle_timeout=idle)
+        node = Source(topic, plan.partitions, event_time=event_time, idle_timeout=idle)
         streams.append(Branch(frame, node, KINDS, (node,), keyed))
     if len(streams) == 1:
         return streams[0]
@@ -228,7 +229,7 @@ def aggregated(
     """Put groups, windows and aggregations after a branch."""
     groupable = [column for column in ("k", "j", "s") if column in branch.kinds]
     by = tuple(draw(st.lists(st.sampled_from(groupable), unique=True, max_size=2))) if groupable else ()
-    if branch.keyed and "k" not in by and draw(st.integers(0, 2)):
+    if branch.keyed and "k" not in by and not branch.laned:
         by = ("k", *by)[:2]
     laned = branch.keyed and "k" in by
     ordered = ordered and (laned or not branch.laned)
@@ -271,18 +272,20 @@ def tumbling(window: Window) -> Any:
 
 
 @st.composite
-def plans(draw: DrawFn, kinds: tuple[str, ...]) -> Plan:
+def plans(draw: DrawFn, kinds: tuple[str, ...], *, keyed: bool = False) -> Plan:
     """Draw a plan of one sink.
 
     Parameters
     ----------
     kinds
         What it may end in: "rows", "final", "updates", "table", "late", "final-final", "final-updates", "final-table".
+    keyed
+        Whether a key is promised, so that what groups by it is done by one task a partition.
     """
     plan = draw(circumstances())
     kind = draw(st.sampled_from(kinds))
-    branch = draw(sources(plan.partitions, live=plan.live))
-    if len(branch.sources) == 1 and draw(st.integers(0, 4)) == 0:
+    branch = draw(sources(plan, keyed=keyed))
+    if not keyed and not branch.joined and draw(st.integers(0, 4)) == 0:
         branch = draw(forked(branch))
     branch = draw(stepped(branch, 2))
     if kind == "rows":

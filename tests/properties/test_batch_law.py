@@ -8,11 +8,11 @@ from tests.properties.harness import examples, play
 from tests.properties.strategies import messages, plans, volleys
 
 
-def law(*kinds):
+def law(*kinds, keyed=False):
     """Check the law for plans that end in one of these."""
 
-    @examples(300)
-    @given(plan=plans(kinds), fired=volleys)
+    @examples(100)
+    @given(plan=plans(kinds, keyed=keyed), fired=volleys)
     def check(plan, fired):
         sent = messages(plan, fired)
         for message, shot in zip(sent, fired, strict=True):
@@ -24,7 +24,11 @@ def law(*kinds):
 
 test_rows_of_row_by_row_steps = law("rows")
 test_final_results = law("final")
+test_final_results_of_one_task_a_partition = law("final", keyed=True)
 test_updates_of_windows = law("updates")
+test_updates_of_one_task_a_partition = law("updates", "table", keyed=True)
 test_tables_that_are_updated_for_ever = law("table")
 test_late_rows = law("late")
+test_late_rows_of_one_task_a_partition = law("late", keyed=True)
 test_windows_over_windows = law("final-final", "final-updates", "final-table")
+test_windows_over_windows_of_one_task_a_partition = law("final-final", "final-updates", "final-table", keyed=True)

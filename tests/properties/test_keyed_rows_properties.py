@@ -13,7 +13,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.engine import key_index
+from streamlab.engine import key_index, slot_frame
 from streamlab.engine.key_index import Hashes, KeyIndex
 from streamlab.engine.keyed_rows import DELETED, KeyedRows
 
@@ -169,7 +169,11 @@ def test_any_writes_crashes_and_restarts_leave_what_a_dict_would_have(
     told: tuple[Story, list[tuple[str, Any]]], many: int, slack: int
 ) -> None:
     story, steps = told
-    with patch.object(key_index, "_MANY", many), patch.object(key_index, "_SLACK", slack):
+    with (
+        patch.object(key_index, "_MANY", many),
+        patch.object(slot_frame, "_MANY", many),
+        patch.object(slot_frame, "_SLACK", slack),
+    ):
         for name, given_ in steps:
             getattr(story, name)(*([] if given_ is None else [given_]))
             story.check()

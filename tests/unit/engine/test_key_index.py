@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from streamlab.engine import key_index
+from streamlab.engine import key_index, slot_frame
 from streamlab.engine.key_index import KeyIndex
 from streamlab.engine.slot_frame import SlotFrame
 from streamlab.errors import PlanError, StepError, UnknownColumnError
@@ -282,7 +282,7 @@ def test_a_slice_does_not_hold_what_it_was_cut_from() -> None:
 
 @pytest.mark.parametrize("many", [1, 10**9])
 def test_rows_are_the_newest_of_their_slots_across_parts(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
-    monkeypatch.setattr(key_index, "_MANY", many)
+    monkeypatch.setattr(slot_frame, "_MANY", many)
     rows, model = SlotFrame(pl.Schema({"n": pl.Int64, "t": pl.String})), dict[int, int]()
     rng = np.random.default_rng(2)
     for step in range(200):
