@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from datetime import date, time
 from dataclasses import dataclass
+from datetime import date, time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -49,31 +49,6 @@ class Record:
     key: Any
     value: dict[str, Any] | None
     timestamp: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Message:
-    """A record as the decoder asks for it."""
-
-    _key: bytes | None
-    _timestamp: int
-    _partition: int
-    _offset: int
-
-    def key(self) -> bytes | None:
-        return self._key
-
-    def timestamp(self) -> tuple[int, int]:
-        return (1, self._timestamp)
-
-    def partition(self) -> int:
-        return self._partition
-
-    def offset(self) -> int:
-        return self._offset
-
-    def headers(self) -> None:
-        return None
 
 
 class StreamTester:
@@ -189,34 +164,28 @@ class StreamTester:
         self._keep(result)
 
     def _fetched(self, topic: str, given: list[dict[str, Any]]) -> Fetched:
-        messages = []
-        for record in given:
-            partition = record.get("partition") or 0
-            if not 0 <= partition < self._partitions:
-                raise PlanError(
-                    f"send: partition {partition}; {topic!r} has {self._partitions}: StreamTester(..., partitions=...)."
-                )
-            stamp = record.get("timestamp")
-            messages.append(
-                _Message(
-                    _key(record.get("key")),
-                    self._now if stamp is None else stamp,
-                    partition,
-                    self._sent[topic][partition],
-                )
-            )
-            self._sent[topic][partition] += 1
-        partitions, offsets = (np.array([read(m) for m in messages], np.int64) for read in (_Message.partition, _Message.offset))
-        stamps = np.array([m.timestamp()[1] for m in messages], np.int64)
-        values = [_payload(record["value"]) for record in given]
-        records = Records(topic, values, None, partitions, offsets, np.arange(len(messages)), stamps, messages)
-        return Fetched(
-            (records,),
-            {topic: dict(self._sent[topic])},
-            {topic: dict(self._sent[topic])},
-            self._now,
-            count=len(messages),
+        partitions = [self._checked(topic, record.get("partition") or 0) for record in given]
+        stamps = [self._now if record.get("timestamp") is None else record["timestamp"] for record in given]
+        offsets = [self._next_offset(topic, partition) for partition in partitions]
+        partition, offset, index, stamp = (
+            np.array(c, np.int64) for c in (partitions, offsets, range(len(given)), stamps)
         )
+        values, keys = [_payload(record["value"]) for record in given], [_key(record.get("key")) for record in given]
+        records = Records(topic, values, None, partition, offset, index, stamp, keys)
+        ends = {topic: dict(self._sent[topic])}
+        return Fetched((records,), ends, ends, self._now, count=len(given))
+
+    def _checked(self, topic: str, partition: int) -> int:
+        if not 0 <= partition < self._partitions:
+            raise PlanError(
+                f"send: partition {partition}; {topic!r} has {self._partitions}: StreamTester(..., partitions=...)."
+            )
+        return partition
+
+    def _next_offset(self, topic: str, partition: int) -> int:
+        offset = self._sent[topic][partition]
+        self._sent[topic][partition] = offset + 1
+        return offset
 
     def advance(self, by: Duration) -> None:
         """Move the wall clock on: partitions go idle, and windows on a quiet live stream close."""

@@ -8,25 +8,26 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamlab.connect.clients import made
+from streamlab.connect.outage import explained, passing, sound
+from streamlab.connect.reading import gone
 from streamlab.connect.settings import consumer_settings
 from streamlab.connect.source import Decision, Fetched, Offsets, OutageError, Records
-from streamlab.errors import BrokerError, RunError
+from streamlab.errors import BrokerError, RunError, UnknownTopicError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from confluent_kafka import Message
 
     from streamlab.connect.cluster import Cluster
 
-_BATCH = 50_000
+_BATCH = 20_000
 _BATCH_BYTES = 16 << 20
 _TIMEOUT = 10.0
 _LOOK_SECONDS, _LOOK_TIMEOUT = 0.5, 1.0
@@ -35,6 +36,7 @@ LONGEST_OUTAGE = 600.0
 
 _SOON = {
     "session.timeout.ms": 6_000,  # how long a commit waits for its coordinator; there is no session, for nothing is subscribed to
+    "max.poll.interval.ms": 86_400_000,  # a query may be paused for long
     "socket.timeout.ms": 10_000,  # a broker that hangs is noticed before its partitions seem idle
 }
 
@@ -58,8 +60,9 @@ class KafkaFeed:
         self._counts = {topic: cluster.partitions(topic) for topic in topics}
         settings = {**_SOON, **consumer_settings(cluster.settings, group=group or "streamlab-no-group")}
         self._told: Callable[[KafkaError], None] | None = settings.get("error_cb")
-        self._consumer = made(lambda: Consumer({**settings, "error_cb": self._heard}), settings)
-        self._trouble = ""  # what the client said last of its connections
+        self._heard: list[KafkaError] = []  # since the last fetch
+        self._consumer = made(lambda: Consumer({**settings, "error_cb": self._hear}), settings)
+        self._trouble = ""  # what the client said last, since the last look
         self._away_since: float | None = None
         self._next_look = 0.0
         self._positions: Offsets = {topic: {} for topic in topics}
@@ -104,21 +107,12 @@ class KafkaFeed:
         deadline = time.monotonic() + _TIMEOUT
         while True:
             try:
-                with self._explained("read the committed offsets"):
-                    return _sound(self._consumer.committed(places, timeout=_TIMEOUT))
+                with explained("read the committed offsets", self._cluster.bootstrap):
+                    return sound(self._consumer.committed(places, timeout=_TIMEOUT))
             except OutageError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_LOOK_SECONDS)
-
-    @contextmanager
-    def _explained(self, what: str) -> Iterator[None]:
-        try:
-            yield
-        except KafkaException as error:
-            reason = error.args[0]
-            kind = OutageError if _passing(reason) else BrokerError
-            raise kind(f"{self._cluster.bootstrap}: cannot {what}: {reason.str()}") from error
 
     def start(self, offsets: Offsets, until: Offsets | None) -> None:
         """Read from `offsets`; with `until`, never at or past those.
@@ -129,12 +123,8 @@ class KafkaFeed:
             If an offset is gone from its topic: records were deleted before they were read.
         """
         bounds = self.bounds()
-        for topic, at in offsets.items():
-            for partition, offset in at.items():
-                low, high = bounds[topic][partition]
-                if not low <= offset <= high:
-                    raise RunError(_gone(topic, partition, offset, low, high))
         self._positions = {topic: dict(at) for topic, at in offsets.items()}
+        self._check_positions(bounds)
         self._ends = {topic: {p: high for p, (_, high) in at.items()} for topic, at in bounds.items()}
         self._until = until
         self._consumer.assign([TopicPartition(t, p, o) for t, at in offsets.items() for p, o in at.items()])
@@ -145,10 +135,11 @@ class KafkaFeed:
         count = int(min(_BATCH, max(100, _BATCH_BYTES / self._size)))
         messages = self._consumer.consume(count, timeout)
         at = time.time_ns() // 1_000_000
-        errors = [m for m in messages if m.error() is not None]
+        errors = [error for m in messages if (error := m.error()) is not None]
         if errors:
-            self._raise(errors)
             messages = [m for m in messages if m.error() is None]
+        if errors or self._heard:
+            self._judge([*errors, *self._heard])
         records = self._records(messages) if messages else ()
         self._advance(records)
         size = sum(sum(map(len, filter(None, r.values))) for r in records)
@@ -179,7 +170,8 @@ class KafkaFeed:
         partition = np.fromiter([m.partition() for m in messages], np.int64, n)
         offset = np.fromiter([m.offset() for m in messages], np.int64, n)
         stamps = np.fromiter([m.timestamp()[1] for m in messages], np.int64, n) if self._topics[topic] else None
-        return Records(topic, [m.value() for m in messages], None, partition, offset, index, stamps, messages)
+        keys, headers = [m.key() for m in messages], [m.headers() for m in messages]
+        return Records(topic, [m.value() for m in messages], None, partition, offset, index, stamps, keys, headers)
 
     def _within(self, records: Records) -> Records:
         """Leave out what lies at or past the end of a bounded run."""
@@ -200,7 +192,8 @@ class KafkaFeed:
             records.offset[which],
             records.index[which],
             stamps,
-            [records.messages[i] for i in which],
+            [records.keys[i] for i in which],
+            [records.headers[i] for i in which],
         )
 
     def _advance(self, records: Sequence[Records]) -> None:
@@ -244,24 +237,46 @@ class KafkaFeed:
     def _finished(self) -> bool:
         return self._until is not None and all(self._done(t, p) for t, ps in self._positions.items() for p in ps)
 
-    def _raise(self, errors: Sequence[Message]) -> None:
-        for message in errors:
-            error = message.error()
-            if error is not None and error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # its public name
-                topic, partition = str(message.topic()), message.partition() or 0
-                low, high = self._cluster.watermarks(topic)[partition]
-                raise RunError(_gone(topic, partition, self._positions[topic][partition], low, high))
-            if error is not None and not _passing(error):
-                raise BrokerError(f"{self._cluster.bootstrap}: {message.topic()}: {error.str()}")
-            self._trouble = str(error)
+    # --- trouble ---
 
-    # --- outages ---
-
-    def _heard(self, error: KafkaError) -> None:
-        """Take an error that belongs to no call: mostly a connection that was lost or refused, of one broker of several perhaps."""
-        self._trouble = error.str()
+    def _hear(self, error: KafkaError) -> None:
+        """Take an error that belongs to no call: of a connection, mostly, but of what is read too."""
+        self._heard.append(error)
         if self._told is not None:
             self._told(error)
+
+    def _judge(self, errors: Sequence[KafkaError]) -> None:
+        """Raise what will not pass; remember the rest for a look."""
+        self._heard = []
+        for error in errors:
+            self._trouble = error.str()
+            if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                self._check_topics()
+            elif not passing(error):
+                if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # its public name
+                    self._check_positions(self.bounds())
+                raise BrokerError(f"{self._cluster.bootstrap}: {error.str()}")
+
+    def _check_positions(self, bounds: Mapping[str, Mapping[int, tuple[int, int]]]) -> None:
+        for topic, at in self._positions.items():
+            for partition, offset in at.items():
+                low, high = bounds[topic][partition]
+                if not low <= offset <= high:
+                    what = gone(topic, partition, offset, (low, high), embedded=self._cluster.embedded is not None)
+                    name = self._group or "NAME"
+                    raise RunError(
+                        f"{what} To go on from what is there: streamlab reset {name}, or another pipeline name."
+                    )
+
+    def _check_topics(self) -> None:
+        """Fail if a topic is not there any more; a broker that does not answer has not said so."""
+        for topic in self._topics:
+            try:
+                self._cluster.partitions(topic, timeout=_LOOK_TIMEOUT)
+            except UnknownTopicError:
+                raise
+            except BrokerError as error:
+                self._trouble = str(error)
 
     def _look(self) -> bool:
         """After trouble, see whether all partitions can be asked for their ends; return whether that failed, now or the last time."""
@@ -298,48 +313,9 @@ class KafkaFeed:
             If it refuses.
         """
         places = [TopicPartition(t, p, o, checkpoint) for t, at in offsets.items() for p, o in at.items()]
-        with self._explained("commit offsets"):
-            _sound(self._consumer.commit(offsets=places, asynchronous=False))
+        with explained("commit offsets", self._cluster.bootstrap):
+            sound(self._consumer.commit(offsets=places, asynchronous=False))
 
     def close(self) -> None:
         """Close the consumer."""
         self._consumer.close()
-
-
-def _sound(found: Sequence[TopicPartition] | None) -> list[TopicPartition]:
-    """Return an answer about partitions, or raise what went wrong with one of them."""
-    for at in found or ():
-        if at.error is not None:
-            raise KafkaException(at.error)
-    return list(found or ())
-
-
-def _gone(topic: str, partition: int, offset: int, low: int, high: int) -> str:
-    if offset < low:
-        lost = f"{low - offset:,} records were deleted by the broker before they were read (retention)"
-    else:
-        lost = f"the topic ends at {high:,}: it was made anew or cut"
-    return (
-        f"{topic} partition {partition}: offset {offset:,} is gone; {lost}. "
-        f"The partition holds {low:,} to {high:,}. To go on from what is there: streamlab reset, or another pipeline name."
-    )
-
-
-def _passing(error: KafkaError) -> bool:
-    """Whether an error goes by itself: the client reconnects, a coordinator is found again."""
-    codes = {
-        KafkaError._TRANSPORT,  # noqa: SLF001  # its public name
-        KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
-        KafkaError._TIMED_OUT,  # noqa: SLF001
-        KafkaError._WAIT_COORD,  # noqa: SLF001
-        KafkaError._RESOLVE,  # noqa: SLF001
-        KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.NETWORK_EXCEPTION,
-    }
-    return bool(error.retriable()) or error.code() in codes

@@ -37,8 +37,9 @@ class Records:
         Place of each record in the topic, and in the order of arrival of the whole fetch.
     timestamp
         Record timestamps in milliseconds; None when nobody asked for them.
-    messages
-        The client's own records, for what is seldom needed: key, headers.
+    keys, headers
+        Of each record, for what is seldom needed; empty where the source has none. The client's own records are not kept: letting go of
+        them on another thread costs more than reading them.
     """
 
     topic: str
@@ -48,7 +49,8 @@ class Records:
     offset: np.ndarray[Any, Any]
     index: np.ndarray[Any, Any]
     timestamp: np.ndarray[Any, Any] | None
-    messages: Sequence[Any] = ()
+    keys: Sequence[bytes | None] = ()
+    headers: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,17 +85,19 @@ def recover(store: Store, decision: Decision | None, group: str | None) -> None:
 
 
 def _apart(has_state: bool, decision: Decision, group: str | None) -> str:
-    if decision.checkpoint is None and not decision.offsets:
-        found = "there is state on disk, but the group has no committed offsets: they expired, or the topic's cluster was made anew"
+    back = ""
+    if not decision.offsets:
+        found = "there is state on disk, but the group has no committed offsets: they expired, or the topic was deleted and made anew"
     elif decision.checkpoint is None:
         found = "the group has offsets that no checkpoint of streamlab made: another program commits to it"
     elif has_state:
         found = "the state on disk is not of the checkpoint that the group's offsets belong to: it is older, or another machine's"
+        back = "bring the right state back (STREAMLAB_STATE_DIR), or "
     else:
         found = (
             "the group has committed offsets, but there is no state on disk: it is on another machine, or was removed"
         )
+        back = "bring the state back (STREAMLAB_STATE_DIR), or "
     return (
-        f"group {group!r}: {found}. Going on would lose or double records. Bring the state back (STREAMLAB_STATE_DIR), "
-        f"or begin anew: streamlab reset {group}."
+        f"group {group!r}: {found}. Going on would lose or double records: {back}begin anew: streamlab reset {group}."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -11,7 +11,7 @@ import polars as pl
 from streamlab.connect.formats.json import Json, encode
 from streamlab.engine.batch import Ints, Rows
 from streamlab.engine.event_time import event_times
-from streamlab.errors import BadRecordError
+from streamlab.errors import BadRecordError, RunError
 from streamlab.plan.schema import METADATA
 
 if TYPE_CHECKING:
@@ -128,39 +128,43 @@ class Decoder:
         if source.on_error == "raise":
             first = letters[0]
             raise BadRecordError(
-                f"{first.topic} partition {first.partition} offset {first.offset}: {first.error} ({first.step}). "
+                f"{first.topic} partition {first.partition} offset {first.offset}: {first.step}: {first.error}. "
                 'Nothing from it on is committed. on_error="dead_letter" sets such records aside.'
             )
         arrivals.dead += letters
 
 
 def _letter(records: Records, i: int, step: str, error: str) -> DeadLetter:
-    value = records.values[i] if records.frame is None else encode(records.frame[i])[0]
-    place = (records.topic, int(records.partition[i]), int(records.offset[i]))
-    if not len(records.messages):
-        return DeadLetter(*place, None, None, value, (), step, error)
-    message = records.messages[i]  # of length 0, and so false, where its payload is empty
-    headers = tuple((name, None if v is None else bytes(v)) for name, v in message.headers() or ())
-    return DeadLetter(*place, message.timestamp()[1], message.key(), value, headers, step, error)
+    return DeadLetter(
+        records.topic,
+        int(records.partition[i]),
+        int(records.offset[i]),
+        None if records.timestamp is None else int(records.timestamp[i]),
+        records.keys[i] if records.keys else None,
+        records.values[i] if records.frame is None else encode(records.frame[i])[0],
+        tuple(records.headers[i] or ()) if records.headers else (),
+        step,
+        error,
+    )
 
 
 def _timestamps(records: Records, kept: Ints | None) -> Ints:
-    stamps = records.timestamp
-    if stamps is None:
-        stamps = np.array([m.timestamp()[1] for m in records.messages], np.int64)
-    return stamps if kept is None else stamps[kept]
+    if records.timestamp is None:
+        raise RunError(
+            f"{records.topic}: its records have no timestamps; name the column of event times: event_time=..."
+        )
+    return records.timestamp if kept is None else records.timestamp[kept]
 
 
 def _metadata(records: Records, kept: Ints | None) -> pl.DataFrame:
-    which: Any = range(len(records.offset)) if kept is None else kept
-    chosen = [records.messages[int(i)] for i in which]
+    which = range(len(records.offset)) if kept is None else kept.tolist()
+    headers = [records.headers[i] or () for i in which] if records.headers else [()] * len(which)
     columns = {
-        "_topic": [records.topic] * len(chosen),
-        "_partition": [m.partition() for m in chosen],
-        "_offset": [m.offset() for m in chosen],
-        "_timestamp": [m.timestamp()[1] for m in chosen],
-        "_key": [m.key() for m in chosen],
-        "_headers": [[{"name": n, "value": v} for n, v in (m.headers() or ())] for m in chosen],
+        "_topic": [records.topic] * len(which),
+        "_partition": records.partition if kept is None else records.partition[kept],
+        "_offset": records.offset if kept is None else records.offset[kept],
+        "_timestamp": _timestamps(records, kept),
+        "_key": [records.keys[i] for i in which] if records.keys else [None] * len(which),
+        "_headers": [[{"name": name, "value": value} for name, value in own] for own in headers],
     }
-    wire = {**METADATA, "_timestamp": pl.Int64()}
-    return pl.DataFrame(columns, schema=wire).cast({"_timestamp": METADATA["_timestamp"]})
+    return pl.DataFrame(columns, schema_overrides={"_key": pl.Binary, "_headers": METADATA["_headers"]}).cast(METADATA)

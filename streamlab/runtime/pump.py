@@ -129,7 +129,7 @@ class Pump:
             self._fetch_all(feed)
         except BaseException as error:  # noqa: BLE001  # raised again in the thread that processes
             while not self._stopped.is_set() and not self._fetched.put(error, 0, _QUIET):
-                pass
+                self._serve(feed)  # what waits for an answer may be what would make room
         finally:
             self._serve_until_stopped(feed)
             feed.close()

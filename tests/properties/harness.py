@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from tests.properties.oracle import Item, Late, Message, Row
     from tests.properties.strategies import Plan, Shot
 
-DEEP = 40 if os.environ.get("STREAMLAB_PROPERTIES") == "deep" else 1
+DEEP = {"deep": 20}.get(os.environ.get("STREAMLAB_PROPERTIES", ""), 1)
 
 
 def examples(count: int) -> settings:
-    """Return hypothesis' settings for so many examples; STREAMLAB_PROPERTIES=deep tries forty times as many."""
+    """Return hypothesis' settings for so many examples; STREAMLAB_PROPERTIES=deep tries twenty times as many."""
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     return settings(max_examples=count * DEEP, deadline=None, suppress_health_check=slow, print_blob=True)
 
@@ -93,20 +93,20 @@ class Side:
         sent = copy.deepcopy(self.tester._sent)
         return _Checkpoint(self.model.copy(), sent, self.tester._now, counters)
 
-    def batch(self, messages: list[Message]) -> None:
+    def batch(self, messages: list[Message], *, counts_only: bool = False) -> None:
         """Send one micro-batch to both."""
         self.done += messages
         for message in messages:
             self.model.send(message)
         self.tester.send_mixed(messages)
-        self.compare()
+        self.compare(counts_only=counts_only)
 
-    def advance(self, milliseconds: int) -> None:
+    def advance(self, milliseconds: int, *, counts_only: bool = False) -> None:
         """Move the clock of both."""
         self.done.append(milliseconds)
         self.model.advance(milliseconds)
         self.tester.advance(timedelta(milliseconds=milliseconds))
-        self.compare()
+        self.compare(counts_only=counts_only)
 
     def restart(self) -> None:
         """Stop the engine with a checkpoint and start it again; the model knows nothing of this."""
@@ -132,11 +132,12 @@ class Side:
         self.tester.close_input()
         self.compare()
 
-    def compare(self) -> None:
+    def compare(self, *, counts_only: bool = False) -> None:
         """Hold what the engine made against what the model made since the last time."""
         results, late, dead = self.model.taken()
-        self._compare_results(results, self.tester.read())
-        _compare_late(late, self.tester.late())
+        if not counts_only:
+            self._compare_results(results, self.tester.read())
+            _compare_late(late, self.tester.late())
         letters = self.tester.dead_letters()
         assert sorted(zip(letters["topic"], letters["partition"], letters["offset"], strict=True)) == sorted(dead)
         counted = self.tester.metrics()
@@ -149,7 +150,7 @@ class Side:
             self._compare_updates(expected[0], found)
             return
         wanted = [(item.row, item.time, item.partition) for items in expected for item in items]
-        rows = [(_plain(record.value), record.timestamp, record.key) for record in found]
+        rows = [(plain(record.value), record.timestamp, record.key) for record in found]
         if len(self.plan.branches) == 1 and self.plan.branches[0].laned:  # each partition is a task of its own
             wanted.sort(key=lambda item: self.plan.home(item[0]["k"]))
             rows.sort(key=lambda item: self.plan.home(item[0]["k"]))
@@ -173,7 +174,7 @@ class Side:
         wanted = {tuple(item.row[name] for name in keys): item for item in expected}
         seen = {}
         for record in found:
-            value = _plain(record.value)
+            value = plain(record.value)
             named = tuple(value[name] for name in keys)
             told = record.key if len(keys) > 1 else (record.key,) if keys else ()
             assert tuple(map(_milliseconds, told)) == named
@@ -187,7 +188,8 @@ class Side:
             self.tables[named] = item.row
 
 
-def _plain(value: Row | None) -> Row:
+def plain(value: Row | None) -> Row:
+    """Return a result with times in milliseconds."""
     assert value is not None, "nothing was deleted"
     return {name: _milliseconds(part) for name, part in value.items()}
 
@@ -214,7 +216,7 @@ def _same(name: str, expected: Any, found: Any) -> bool:
 
 
 def _compare_late(expected: list[Late], found: list[Record]) -> None:
-    rows = [(_plain(record.value), record.timestamp) for record in found]
+    rows = [(plain(record.value), record.timestamp) for record in found]
     for late, (value, timestamp) in zip(expected, rows, strict=True):
         check_row(late.row, value)
         assert timestamp == late.time

@@ -154,20 +154,20 @@ STEPS = [_positive, _some_keys, _nan, _double, _other_key, _explode, _mapped, _r
 
 
 @st.composite
-def stepped(draw: DrawFn, branch: Branch, most: int = 3) -> Branch:
+def stepped(draw: DrawFn, branch: Branch, most: int = 3, *, restamps: bool = True) -> Branch:
     """Put some row-by-row steps after a branch."""
     steps = [step for step in STEPS if not branch.keyed or step not in (_other_key, _mapped)]
     for step in draw(st.lists(st.sampled_from(steps), max_size=most)):
-        fits = not branch.joined or step is not _restamped
+        fits = step is not _restamped or (restamps and not branch.joined)
         if fits and not (step is _explode and branch.kinds["xs"] == "int"):
             branch = step(branch)
     return branch
 
 
 @st.composite
-def sources(draw: DrawFn, plan: Plan, *, keyed: bool) -> Branch:
+def sources(draw: DrawFn, plan: Plan, *, keyed: bool, never_idle: bool = False) -> Branch:
     """Read one topic, or two as one."""
-    idle = IDLE if plan.live or draw(st.booleans()) else None
+    idle = IDLE if not never_idle and (plan.live or draw(st.booleans())) else None
     event_time = draw(st.sampled_from([None, "ts"]))
     streams = []
     for topic in ["one", "two"][: 1 if keyed else draw(st.sampled_from([1, 1, 1, 2]))]:
@@ -183,7 +183,7 @@ def sources(draw: DrawFn, plan: Plan, *, keyed: bool) -> Branch:
         streams.append(Branch(frame, node, KINDS, (node,), keyed))
     if len(streams) == 1:
         return streams[0]
-    return together([draw(stepped(stream, 1)) if stream.kinds["xs"] == "list" else stream for stream in streams])
+    return together([draw(stepped(stream, 1, restamps=not never_idle)) for stream in streams])
 
 
 def together(parts: list[Branch]) -> Branch:
@@ -224,9 +224,17 @@ def written(name: str, column: str) -> pl.Expr:
 
 @st.composite
 def aggregated(
-    draw: DrawFn, branch: Branch, plan: Plan, *, final: bool, windowed: bool = True, ordered: bool = True, name: str | None = None
+    draw: DrawFn,
+    branch: Branch,
+    plan: Plan,
+    *,
+    final: bool,
+    windowed: bool = True,
+    ordered: bool = True,
+    name: str | None = None,
+    window: Window | None = None,
 ) -> Branch:
-    """Put groups, windows and aggregations after a branch."""
+    """Put groups, windows and aggregations after a branch; without `ordered` none that goes by arrival."""
     groupable = [column for column in ("k", "j", "s") if column in branch.kinds]
     by = tuple(draw(st.lists(st.sampled_from(groupable), unique=True, max_size=2))) if groupable else ()
     if branch.keyed and "k" not in by and not branch.laned:
@@ -237,7 +245,8 @@ def aggregated(
     chosen = draw(st.lists(st.sampled_from(candidates), min_size=1, max_size=4, unique=True))
     exprs = [written(name, column) for name, column in chosen]
     groups = branch.frame.group_by(*by)
-    window = draw(windows(plan.unit)) if windowed else None
+    if windowed and window is None:
+        window = draw(windows(plan.unit))
     if window is None:
         frame = groups.agg(*exprs, name=name)
     else:
