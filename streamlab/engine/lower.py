@@ -20,7 +20,6 @@ from streamlab.engine.stateless import compile_step
 from streamlab.engine.tables import Table, Updates
 from streamlab.engine.time_windows import FinalWindows
 from streamlab.engine.watermark import Clock, Gate, Shifted, Signal
-from streamlab.errors import PlanError
 from streamlab.plan import fingerprint
 from streamlab.plan.nodes import Concat, Node, Source, WithEventTime
 from streamlab.plan.schema import TIME as TIME_TYPE
@@ -118,9 +117,9 @@ class Graph:
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self.order, self._same = _topological(sinks)
         self.sinks = {_sink_name(sink): sink for sink in sinks}
-        self.sources = _named_sources(self.order)
+        self.sources = {source_name(node): node for node in self.order if isinstance(node, Source)}
         self.clocks: dict[str, Clock] = {name: Clock() for name in self.sources}
-        self.stateful = _named_steps(self.order)
+        self.stateful = {node.name: Stateful(node) for node in self.order if isinstance(node, Aggregate)}
         self.tables = {name: Table(sink) for name, sink in self.sinks.items() if sink.kind == "table"}
         self._restamps = {id(n): Clock() for n in self.order if isinstance(n, WithEventTime)}
         self._run: list[tuple[Node, Stage]] = [(node, self._stage(node)) for node in self.order]
@@ -199,7 +198,7 @@ class Graph:
 
     def _restamp(self, node: WithEventTime, source: int) -> Stage:
         clock, origin = self._restamps[id(node)], _only_source(node)
-        begin = self._same[id(origin)]
+        begin = id(self.sources[source_name(origin)])
 
         def stage(flows: Flows, result: Result) -> Flow:
             rows = flows[source].rows
@@ -282,33 +281,6 @@ def _topological(sinks: Sequence[Sink]) -> tuple[list[Node], dict[int, int]]:
 def _union(node: Concat, parts: Sequence[Flow]) -> Flow:
     signals = dict.fromkeys(signal for part in parts for signal in part.signals)
     return Flow(concat([part.rows for part in parts], node.schema), tuple(signals))
-
-
-def _named_sources(order: Sequence[Node]) -> dict[str, Source]:
-    sources: dict[str, Source] = {}
-    for node in order:
-        if isinstance(node, Source):
-            if source_name(node) in sources:
-                raise PlanError(
-                    f"topic {node.topic!r} is read twice with different settings (schema, event time, key, ...); "
-                    "make one stream of it and branch from that."
-                )
-            sources[source_name(node)] = node
-    return sources
-
-
-def _named_steps(order: Sequence[Node]) -> dict[str, Stateful]:
-    """Return the stateful steps by name; two of one name are refused, since state is found by it."""
-    steps: dict[str, Stateful] = {}
-    for node in order:
-        if isinstance(node, Aggregate):
-            if node.name in steps:
-                raise PlanError(
-                    f"two steps are named {node.name!r}, and state is found by name; give one of them another: "
-                    f'.window(..., name="...") or .agg(..., name="...").'
-                )
-            steps[node.name] = Stateful(node)
-    return steps
 
 
 def _only_source(node: Node) -> Source:

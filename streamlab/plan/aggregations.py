@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from streamlab.plan.expressions import rows_stand_alone
+from streamlab.plan.expressions import rows_stand_alone, sorts
 from streamlab.plan.schema import RESERVED
 
 if TYPE_CHECKING:
@@ -94,6 +94,29 @@ def keeps_rows(step: Aggregate) -> list[str]:
     """Return the aggregations of a step that need its rows: one such makes it keep them."""
     outputs = [(e, step.schema[e.meta.output_name()]) for e in step.expanded]
     return [str(e) for n, (e, dtype) in enumerate(outputs) if partial(e, step.input.schema, dtype, n) is None]
+
+
+def by_arrival(step: Aggregate) -> list[str]:
+    """Return the aggregations of a step that go by the order in which its rows arrive."""
+    return [str(e) for n, e in enumerate(step.expanded) if _goes_by_arrival(e, step, n)]
+
+
+def _goes_by_arrival(expr: pl.Expr, step: Aggregate, number: int) -> bool:
+    found = partial(expr, step.input.schema, step.schema[expr.meta.output_name()], number)
+    if found is not None:
+        return found.kind in {"first", "last"}
+    bare = expr.meta.undo_aliases()
+    of = bare.meta.pop(schema=step.input.schema)
+    orderless = any(bare.meta.eq(build(of[-1])) for build in _ORDERLESS) if of else False
+    return not orderless and not sorts(expr)
+
+
+_ORDERLESS: tuple[Callable[[pl.Expr], pl.Expr], ...] = (
+    lambda e: e.n_unique(),
+    lambda e: e.approx_n_unique(),
+    lambda e: e.median(),
+    lambda e: e.product(),
+)
 
 
 def _is_ordered(bare: pl.Expr, of: pl.Expr) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamlab.plan.aggregations import keeps_rows
+from streamlab.plan.aggregations import by_arrival, keeps_rows
 from streamlab.plan.windows import Aggregate
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ def _notes(node: Node) -> Iterator[str]:
     if not isinstance(node, Aggregate):
         return
     if kept := keeps_rows(node):
-        yield f"keeps every row of an open window, because of {', '.join(kept)}: memory and state grow with rows, not keys"
+        rows = "of an open window" if node.window else "for ever"
+        yield f"keeps every row {rows}, because of {', '.join(kept)}: memory and state grow with rows, not keys"
+    if not node.key and (ordered := by_arrival(node)):
+        yield f"goes by order of arrival: {', '.join(ordered)}; partitions read in another order may give other values (sort_by does not)"
     yield (
         f"one task per partition: rows of one {node.key} share a partition"
         if node.key

@@ -204,6 +204,17 @@ def rows_stand_alone(expr: pl.Expr, schema: pl.Schema, *, same_length: bool) -> 
     return all(part.is_row_separable() and (part.is_length_preserving() or not same_length) for part in parts)
 
 
+def sorts(expr: pl.Expr) -> bool:
+    """Whether an expression puts rows in an order of its own.
+
+    Examples
+    --------
+    >>> sorts(pl.col("x").sort_by("ts").first()), sorts(pl.col("x").first())
+    (True, False)
+    """
+    return any("Sort" in node or "SortBy" in node for node in _dicts(tree(expr)))
+
+
 def _is_long_literal(part: pl.Expr) -> bool:
     return part.meta.is_literal() and not part.meta.is_scalar()
 

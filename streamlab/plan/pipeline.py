@@ -36,6 +36,23 @@ class Plan:
                     f"Pipeline: two sinks go to {sink.kind} {sink.target!r}; give one of them another name."
                 )
             seen.add((sink.kind, sink.target))
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Refuse two different steps of one name, two different ways of reading a topic, and two topics of one name."""
+        marks: dict[int, str] = {}
+        steps: dict[str, Aggregate] = {}
+        sources: dict[str, Source] = {}
+        for node in self.nodes():
+            if isinstance(node, Aggregate):
+                first = steps.setdefault(node.name, node)
+                if fingerprint.of_node(first, marks) != fingerprint.of_node(node, marks):
+                    raise PlanError(
+                        f"two steps are named {node.name!r}, and state is found by name; give one of them another: "
+                        f'.window(..., name="...") or .agg(..., name="...").'
+                    )
+            elif isinstance(node, Source):
+                _check_same(sources.setdefault(node.topic, node), node)
 
     def nodes(self) -> Iterator[Node]:
         """All nodes, each once, results first."""
@@ -67,6 +84,19 @@ class Plan:
     def explain(self) -> str:
         """Return the plan as a tree."""
         return explain.tree(*self.sinks)
+
+
+def _check_same(first: Source, other: Source) -> None:
+    if first.identity() != other.identity():
+        raise PlanError(
+            f"topic {first.topic!r} is read twice with different settings (schema, event time, key, ...); "
+            "make one stream of it and branch from that."
+        )
+    if first.origin != other.origin:
+        raise PlanError(
+            f"two different topics are named {first.topic!r}, and records are told apart by it; give one of them another "
+            'name, such as from_frame(..., topic="..."). The topics of two clusters cannot have one name in a plan.'
+        )
 
 
 def difference(plan: Plan, kept: Mapping[str, str]) -> PlanChangedError:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 RESERVED = "__sl_"
 """Columns of the engine's own begin with this."""
 
+TABLE = "table:"
+"""What the names of tables begin with among those of the steps."""
+
 WINDOW_START, WINDOW_END, WATERMARK = "window_start", "window_end", "watermark"
 TIME = pl.Datetime("ms", "UTC")
 """The type of event times and window bounds."""
@@ -105,6 +108,25 @@ def check_names(step: str, names: Iterable[str]) -> None:
     for name in names:
         if name.startswith(RESERVED):
             raise PlanError(f"{step}: column {name!r}: names that begin with {RESERVED!r} are kept for the engine.")
+
+
+def check_identity(what: str, name: str) -> None:
+    """Refuse a name that state cannot be found by: of a step, or of a table.
+
+    Examples
+    --------
+    >>> check_identity("sink_table", "a/b")
+    Traceback (most recent call last):
+    ...
+    streamlab.errors.PlanError: sink_table: 'a/b' cannot be a name, by which state is found: it must be printable text \
+without '/' that does not begin with 'table:', such as 'a-b'.
+    """
+    if not isinstance(name, str) or not name or not name.isprintable() or "/" in name or name.startswith(TABLE):
+        near = re.sub(r"[^\w. -]+", "-", str(name).removeprefix(TABLE)).strip("-") or "delays"
+        raise PlanError(
+            f"{what}: {name!r} cannot be a name, by which state is found: it must be printable text without '/' "
+            f"that does not begin with {TABLE!r}, such as {near!r}."
+        )
 
 
 def require(step: str, columns: Iterable[str], schema: pl.Schema) -> None:

@@ -31,6 +31,8 @@ class Sink(Node):
 
     def check(self) -> None:
         schemas.require(f"sink_{self.kind}: key", self.by, self.input.schema)
+        if self.kind == "table":
+            schemas.check_identity("sink_table", self.target)
         if self.kind == "table" and not self.by:
             raise PlanError(
                 f"sink_table {self.target!r}: the rows have no key; name the columns that identify a row: "

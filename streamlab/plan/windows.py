@@ -83,6 +83,8 @@ class Aggregate(Node):
             raise PlanError(
                 f"window: emit={self.emit!r}; valid are {list(EMITS)}.{did_you_mean(str(self.emit), EMITS)}"
             )
+        if self.given_name is not None:
+            schemas.check_identity("name", self.given_name)
         schemas.require("group_by", self.by, schema)
         _ = self.schema
         for expr in self.aggs:
@@ -127,10 +129,10 @@ class Aggregate(Node):
     @property
     def name(self) -> str:
         """The step's identity: its state is found by it."""
-        if self.given_name:
+        if self.given_name is not None:
             return self.given_name
         window = f"tumbling-{text(self.window.size)}" if self.window else "group"
-        return "-".join([window, "by", *self.by]) if self.by else window
+        return ("-".join([window, "by", *self.by]) if self.by else window).replace("/", "-")
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -146,7 +148,7 @@ class Aggregate(Node):
     def identity(self) -> Any:
         window = [self.window.size, self.window.grace, self.window.offset] if self.window else None
         types = [[name, str(dtype)] for name, dtype in self.schema.items()]
-        return [self.label, list(self.by), window, self.emit, [e.canonical for e in self.aggs], types]
+        return [self.label, self.name, list(self.by), window, self.emit, [e.canonical for e in self.aggs], types]
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from streamlab.engine.watermark import NEVER
 
 if TYPE_CHECKING:
@@ -40,14 +42,11 @@ class Idleness:
 
     def heard(self, now: int, rows: Rows) -> None:
         """Take note of records."""
-        for partition in set(rows.partition.tolist()):
-            newest = int(rows.time[rows.partition == partition].max())
-            self.last[partition], self.behind[partition] = now, now - newest
+        newest = np.full(int(rows.partition.max()) + 1, -1, np.int64)
+        np.maximum.at(newest, rows.partition, rows.time)
+        for partition in np.flatnonzero(newest >= 0).tolist():
+            self.last[partition], self.behind[partition] = now, now - int(newest[partition])
             self.empty.discard(partition)
-
-    def unheard(self, ms: int) -> None:
-        """Leave out a time in which no broker could be heard: nobody was silent in it."""
-        self.last = {partition: at + ms for partition, at in self.last.items()}
 
     def idle(self, now: int, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
         """Return the idle partitions, each with how long beyond the timeout a live one has been silent (NEVER if not live)."""

@@ -1,0 +1,1 @@
+"""Cases from other engines' public tests, fed to this one."""
