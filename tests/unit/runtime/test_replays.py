@@ -110,7 +110,9 @@ def test_a_failing_function_surfaces_in_the_handle_and_loses_nothing(capfd: pyte
     assert query.status == "failed"
     assert "no such thing" in repr(query)
     assert capfd.readouterr() == ("", "")
-    fixed = events.map_batches(lambda frame: frame.select("user"), schema={"user": pl.String}).sink_table("t", key="user")
+    fixed = events.map_batches(lambda frame: frame.select("user"), schema={"user": pl.String}).sink_table(
+        "t", key="user"
+    )
     assert sl.Pipeline([fixed], name="fixed").run().records == 10
 
 
@@ -174,7 +176,7 @@ def test_two_streams_put_together_close_by_the_slower_one() -> None:
     assert query.lag().filter(pl.col("holds_watermark"))["topic"].to_list() == ["b"]
 
 
-def test_pause_and_resume(tmp_path: Path) -> None:
+def test_pause_and_resume() -> None:
     query = sl.Pipeline([counts(rows(range(5))).sink_table("counts")], name="resting").start()
     query.pause()
     assert query.status == "paused"
