@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from streamlab.plan.expressions import rows_stand_alone, sorts
+from streamlab.plan.expressions import goes_by_place, rows_stand_alone
 from streamlab.plan.schema import RESERVED
 
 if TYPE_CHECKING:
@@ -70,8 +70,7 @@ def partial(expr: pl.Expr, schema: pl.Schema, output: pl.DataType, number: int) 
         return None
     for kind, (build, combine) in _SIMPLE.items():
         if bare.meta.eq(build(of)):
-            start = build(of).cast(pl.Int64) if kind in _COUNTS else build(of)
-            return _simple(kind, start, combine, name, output, number)
+            return _simple(kind, _start(kind, build, of, output), combine, name, output, number)
     return _mean(bare, of, name, output, number) or _spread(bare, of, name, output, number)
 
 
@@ -90,6 +89,13 @@ _SIMPLE: dict[str, tuple[Callable[[pl.Expr], pl.Expr], str]] = {
 _COUNTS = {"count", "len", "null_count"}
 
 
+def _start(kind: str, build: Callable[[pl.Expr], pl.Expr], of: pl.Expr, output: pl.DataType) -> pl.Expr:
+    """Return what is worked out of a part's rows: wide enough that adding up parts neither wraps nor rounds."""
+    if kind == "sum" and output == pl.Float32:
+        return build(of.cast(pl.Float64))
+    return build(of).cast(pl.Int64) if kind in _COUNTS else build(of)
+
+
 def keeps_rows(step: Aggregate) -> list[str]:
     """Return the aggregations of a step that need its rows: one such makes it keep them."""
     outputs = [(e, step.schema[e.meta.output_name()]) for e in step.expanded]
@@ -98,25 +104,7 @@ def keeps_rows(step: Aggregate) -> list[str]:
 
 def by_arrival(step: Aggregate) -> list[str]:
     """Return the aggregations of a step that go by the order in which its rows arrive."""
-    return [str(e) for n, e in enumerate(step.expanded) if _goes_by_arrival(e, step, n)]
-
-
-def _goes_by_arrival(expr: pl.Expr, step: Aggregate, number: int) -> bool:
-    found = partial(expr, step.input.schema, step.schema[expr.meta.output_name()], number)
-    if found is not None:
-        return found.kind in {"first", "last"}
-    bare = expr.meta.undo_aliases()
-    of = bare.meta.pop(schema=step.input.schema)
-    orderless = any(bare.meta.eq(build(of[-1])) for build in _ORDERLESS) if of else False
-    return not orderless and not sorts(expr)
-
-
-_ORDERLESS: tuple[Callable[[pl.Expr], pl.Expr], ...] = (
-    lambda e: e.n_unique(),
-    lambda e: e.approx_n_unique(),
-    lambda e: e.median(),
-    lambda e: e.product(),
-)
+    return [str(e) for e in step.expanded if goes_by_place(e)]
 
 
 def _is_ordered(bare: pl.Expr, of: pl.Expr) -> bool:

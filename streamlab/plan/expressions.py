@@ -204,15 +204,26 @@ def rows_stand_alone(expr: pl.Expr, schema: pl.Schema, *, same_length: bool) -> 
     return all(part.is_row_separable() and (part.is_length_preserving() or not same_length) for part in parts)
 
 
-def sorts(expr: pl.Expr) -> bool:
-    """Whether an expression puts rows in an order of its own.
+def goes_by_place(expr: pl.Expr) -> bool:
+    """Whether an aggregation of a group's rows depends on their order, and does not put them in one of its own.
 
     Examples
     --------
-    >>> sorts(pl.col("x").sort_by("ts").first()), sorts(pl.col("x").first())
-    (True, False)
+    >>> goes_by_place(pl.col("x").last()), goes_by_place(pl.col("x").sort_by("ts").last()), goes_by_place(pl.col("x").max())
+    (True, False, False)
     """
-    return any("Sort" in node or "SortBy" in node for node in _dicts(tree(expr)))
+    words = set().union(*(_names(node) for node in _dicts(tree(expr))))
+    return bool(words & _PLACES) and not words & {"Sort", "SortBy"}
+
+
+_PLACES = {"First", "Last", "Implode", "ConcatVertical", "Slice", "Gather", "ArgMax", "ArgMin"} | {
+    *("Diff", "CumSum", "Shift", "Reverse", "RLE", "EwmMean", "RollingExpr", "Interpolate", "FillNullWithStrategy")
+}
+"""What looks at where a row stands among the others, by polars' names."""
+
+
+def _names(node: dict[str, Any]) -> set[str]:
+    return set(node) | ({node["function"]} if isinstance(node.get("function"), str) else set())
 
 
 def _is_long_literal(part: pl.Expr) -> bool:

@@ -85,19 +85,17 @@ def recover(store: Store, decision: Decision | None, group: str | None) -> None:
 
 
 def _apart(has_state: bool, decision: Decision, group: str | None) -> str:
-    back = ""
+    advice = "Bring the right state back (STREAMLAB_STATE_DIR), or begin anew"
     if not decision.offsets:
         found = "there is state on disk, but the group has no committed offsets: they expired, or the topic was deleted and made anew"
+        advice = "Begin anew"
     elif decision.checkpoint is None:
         found = "the group has offsets that no checkpoint of streamlab made: another program commits to it"
+        advice = "Give the pipeline another name, or begin anew"
     elif has_state:
         found = "the state on disk is not of the checkpoint that the group's offsets belong to: it is older, or another machine's"
-        back = "bring the right state back (STREAMLAB_STATE_DIR), or "
     else:
         found = (
             "the group has committed offsets, but there is no state on disk: it is on another machine, or was removed"
         )
-        back = "bring the state back (STREAMLAB_STATE_DIR), or "
-    return (
-        f"group {group!r}: {found}. Going on would lose or double records: {back}begin anew: streamlab reset {group}."
-    )
+    return f"group {group!r}: {found}. Going on would lose or double records. {advice}: streamlab reset {group}."

@@ -48,6 +48,10 @@ class Idleness:
             self.last[partition], self.behind[partition] = now, now - int(newest[partition])
             self.empty.discard(partition)
 
+    def unheard(self, ms: int) -> None:
+        """Leave out a time in which a broker was away: nobody could be heard, so nobody was silent."""
+        self.last = {partition: at + ms for partition, at in self.last.items()}
+
     def idle(self, now: int, positions: Mapping[int, int], ends: Mapping[int, int]) -> dict[int, int]:
         """Return the idle partitions, each with how long beyond the timeout a live one has been silent (NEVER if not live)."""
         if self.timeout is None:

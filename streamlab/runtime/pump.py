@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamlab.connect.source import Feed, Fetched
     from streamlab.runtime.decoding import Arrivals, Decoder
 
-_QUEUE_BYTES = 64 << 20
+_QUEUE_BYTES = 16 << 20
 _BUSY, _QUIET = 0.02, 0.1  # seconds a fetch waits: short while records come, longer on a quiet topic
 _ROW_BYTES = 50  # of what travels beside a record
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Status = Literal["running", "paused", "stopped", "failed"]
 
 _running: dict[str, Query] = {}
+_turns: dict[str, threading.Lock] = {}
 _registry = threading.RLock()
 
 
@@ -194,14 +195,14 @@ class Query:
 
         Columns: topic, partition, position (next offset), end, lag (records), event_time (stream time), idle, holds_watermark.
         """
-        task, rows = self._runner.task, []
+        task, ends, rows = self._runner.task, self._runner.ends(), []
         clocks = task.graph.clocks
         lowest = min((int(clock.stream_time[~clock.idle].min(initial=OPEN)) for clock in clocks.values()), default=OPEN)
         for topic, clock in clocks.items():
             times = {p: int(t) for p, t in enumerate(clock.stream_time)}
             for partition, position in sorted(task.positions[topic].items()):
                 end, reached, idle = (
-                    task.ends[topic].get(partition, position),
+                    ends[topic].get(partition, position),
                     times[partition],
                     bool(clock.idle[partition]),
                 )
@@ -246,13 +247,17 @@ class Query:
 
 def start(plan: Plan, *, until: Literal["latest"] | None = None, reset: bool = False) -> Query:
     """Start a plan in the background; a running query of the same name is stopped first, with its state committed."""
+    slot = plan.name or f"unnamed {plan.fingerprint}"
     with _registry:
-        slot = plan.name or f"unnamed {plan.fingerprint}"
-        running = _running.pop(slot, None)
-        if running is not None:
-            running.stop()
+        turn = _turns.setdefault(slot, threading.Lock())
+    with turn:  # of each name: a broker that does not answer one query holds up no other
+        with _registry:
+            replaced = _running.pop(slot, None)
+        if replaced is not None:
+            replaced.stop()
         query = Query(plan, Runner(plan, until=until, reset=reset))
-        _running[slot] = query
+        with _registry:
+            _running[slot] = query
         query._thread.start()  # noqa: SLF001  # the handle's own
     return query
 

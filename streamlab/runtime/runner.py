@@ -15,13 +15,14 @@ from streamlab.connect.kafka_sink import STOP_SECONDS
 from streamlab.connect.kafka_source import LONGEST_OUTAGE
 from streamlab.connect.sink import Batch, Recent
 from streamlab.connect.source import OutageError
+from streamlab.errors import BrokerError
 from streamlab.runtime import checkpoint, resources
 from streamlab.runtime.decoding import Arrivals, DeadLetter, Decoder
 from streamlab.runtime.pump import Pump
 from streamlab.runtime.tasks import Task, wall_clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from streamlab.connect.source import Offsets
     from streamlab.engine.lower import Result
@@ -31,6 +32,7 @@ T = TypeVar("T")
 
 COMMIT_SECONDS = 1.0
 _WAIT = 0.1
+_ASK_SECONDS = 2.0
 _KEPT_LETTERS = 1_000
 
 
@@ -147,6 +149,17 @@ class Runner:
     def is_paused(self) -> bool:
         """Whether the loop rests."""
         return self._paused.is_set()
+
+    def ends(self) -> Mapping[str, Mapping[int, int]]:
+        """Return where the sources end: as of the last fetch; while it rests, as of now, if the brokers answer at once."""
+        cluster = resources.cluster_of(self.plan)
+        if cluster is None or not self.is_paused:
+            return self.task.ends
+        try:
+            spans = {topic: cluster.watermarks(topic, timeout=_ASK_SECONDS) for topic in self.task.ends}
+        except BrokerError:
+            return self.task.ends
+        return {topic: {partition: high for partition, (_, high) in at.items()} for topic, at in spans.items()}
 
     def locked(self, read: Callable[[], T]) -> T:
         """Read the state between two batches, from any thread."""

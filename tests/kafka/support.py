@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
+    import pytest
     from polars.datatypes import DataType, DataTypeClass
 
     from streamlab.state.store import Checkpoint
@@ -163,6 +164,12 @@ def assert_at_least_once(found: pl.DataFrame, expected: pl.DataFrame) -> int:
     differs = (pl.col("mean_delay") != pl.col("mean_delay_first")).fill_null(value=False)
     assert again.filter(differs).is_empty(), again.filter(differs)
     return found.height - once.height
+
+
+def assert_silent(capfd: pytest.CaptureFixture[str]) -> None:
+    """Fail if anything was printed, but by the clients of the test itself."""
+    out, err = capfd.readouterr()
+    assert (out, [line for line in err.splitlines() if "|rdkafka#" not in line]) == ("", [])
 
 
 # --- what Kafka holds ---

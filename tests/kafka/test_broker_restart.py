@@ -17,6 +17,7 @@ from tests.kafka.support import (
     assert_at_least_once,
     assert_same,
     assert_settled,
+    assert_silent,
     batch_answer,
     close_windows,
     comparable,
@@ -105,12 +106,6 @@ def patient_producer(broker: Broker) -> Producer:
         {"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random", "enable.idempotence": True}
         | {"log_level": 0, "reconnect.backoff.max.ms": 200}
     )
-
-
-def assert_silent(capfd: pytest.CaptureFixture[str]) -> None:
-    """Fail if anything was printed, but by the clients of the test itself."""
-    out, err = capfd.readouterr()
-    assert (out, [line for line in err.splitlines() if "|rdkafka#" not in line]) == ("", [])
 
 
 def test_a_commit_that_falls_into_an_outage_of_15_seconds_is_made_when_the_broker_is_back(broker, source, gate, capfd):
