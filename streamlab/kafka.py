@@ -62,6 +62,11 @@ class Kafka:
         ----------
         topics
             Topics to make, with their numbers of partitions.
+
+        Examples
+        --------
+        >>> Kafka.embedded({"doc.embedded": 2}).peek("doc.embedded").height
+        0
         """
         broker = EmbeddedBroker.shared()
         for name, partitions in (topics or {}).items():
@@ -77,6 +82,13 @@ class Kafka:
         ------
         BrokerError
             If the broker cannot be reached within ten seconds.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> kafka = Kafka.embedded({"doc.topics": 3})
+        >>> kafka.topics().filter(pl.col("name") == "doc.topics").select("partitions", "records").rows()
+        [(3, 0)]
         """
         return self.cluster.topics()
 
@@ -87,6 +99,11 @@ class Kafka:
         ------
         UnknownTopicError
             If there is no such topic.
+
+        Examples
+        --------
+        >>> Kafka.embedded({"doc.peek": 1}).peek("doc.peek").columns
+        ['partition', 'offset', 'timestamp', 'key', 'value', 'headers']
         """
         return self.cluster.peek(topic, n)
 
@@ -132,6 +149,13 @@ class Kafka:
             If an option is not valid, or the topic is empty and the schema is to be inferred.
         UnknownTopicError
             If the schema is to be inferred and there is no such topic.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> Kafka("localhost:9092").stream("flights", schema={"carrier": pl.String}, key="carrier")  # touches no broker
+        StreamFrame[carrier: String]
+        kafka 'flights' (json), event time record timestamp, key carrier, idle after 30s, errors: dead_letter
         """
         step = f"stream {topic!r}"
         if format not in FORMATS:

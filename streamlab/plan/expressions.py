@@ -145,7 +145,10 @@ def is_aggregating(expr: pl.Expr, schema: pl.Schema) -> bool:
     >>> is_aggregating(pl.col("x").max() - pl.col("x").min(), schema), is_aggregating(pl.col("x") * 2, schema)
     (True, False)
     """
-    return checkable(expr, schema).meta.is_scalar() and bool(_columns_or_len(expr))
+    try:
+        return checkable(expr, schema).meta.is_scalar() and bool(_columns_or_len(expr))
+    except PolarsError:  # polars cannot tell without data
+        return False
 
 
 def _columns_or_len(expr: pl.Expr) -> bool:
@@ -177,7 +180,7 @@ Aggregate in a window: .group_by(...).window(sl.tumbling("1m")).agg(...).
         meta = part.meta
         if meta.is_literal() and not _is_long_literal(part):
             continue
-        if not meta.is_row_separable():
+        if not _is_row_separable(part, schema):
             raise UnsafeExpressionError(
                 f"{step}: {PlanExpr(part)} needs more than one row, and here every row stands alone. {_valid_form(meta)}"
             )
@@ -198,10 +201,29 @@ def rows_stand_alone(expr: pl.Expr, schema: pl.Schema, *, same_length: bool) -> 
     >>> rows_stand_alone(pl.col("x").sort(), schema, same_length=False)
     False
     """
-    parts = [
-        part.meta for part in _walk(checkable(expr, schema)) if not part.meta.is_literal() or _is_long_literal(part)
-    ]
-    return all(part.is_row_separable() and (part.is_length_preserving() or not same_length) for part in parts)
+    parts = [part for part in _walk(checkable(expr, schema)) if not part.meta.is_literal() or _is_long_literal(part)]
+    return all(
+        _is_row_separable(part, schema) and (part.meta.is_length_preserving() or not same_length) for part in parts
+    )
+
+
+def _is_row_separable(part: pl.Expr, schema: pl.Schema) -> bool:
+    """Whether the root of an expression works row by row; what polars cannot tell without data does not."""
+    try:
+        return part.meta.is_row_separable() and not _looks_into_column(part, schema)
+    except PolarsError:
+        return False
+
+
+def _looks_into_column(part: pl.Expr, schema: pl.Schema) -> bool:
+    """Whether the root is `is_in` or `replace` with another column: all of it is meant, though polars calls them row-separable."""
+    node = tree(part).get("Function", {})
+    function, inputs = node.get("function"), [_expression(given) for given in node.get("input", ())]
+    if isinstance(function, dict) and "IsIn" in (function.get("Boolean") or ()):
+        of, among = (pl.LazyFrame(schema=schema).select(i.alias("x")).collect_schema()["x"] for i in inputs)
+        return of == among
+    replaces = function == "Replace" or (isinstance(function, dict) and "ReplaceStrict" in function)
+    return replaces and any(not given.meta.is_literal() for given in inputs[1:3])
 
 
 def goes_by_place(expr: pl.Expr) -> bool:
@@ -231,10 +253,13 @@ def _is_long_literal(part: pl.Expr) -> bool:
 
 
 def _valid_form(meta: Any) -> str:
-    if meta.is_scalar():
-        return 'Aggregate in a window: .group_by(...).window(sl.tumbling("1m")).agg(...).'
-    if meta.is_literal():
-        return "Give one value with pl.lit(...), or join a table of values."
+    try:
+        if meta.is_scalar():
+            return 'Aggregate in a window: .group_by(...).window(sl.tumbling("1m")).agg(...).'
+        if meta.is_literal():
+            return "Give one value with pl.lit(...), or join a table of values."
+    except PolarsError:
+        return "Polars cannot tell without data that it does not; use .map_batches(fn, schema=...)."
     return "Use .map_batches(fn, schema=...) for work on a whole micro-batch, or aggregate in a window."
 
 

@@ -16,6 +16,11 @@ class Report:
     """What a bounded run did: records = processed + late + dead_letters + skipped.
 
     `late` counts records that were late for every window of every step, `late_rows` pairs of a record and a window that it missed.
+
+    Examples
+    --------
+    >>> Report(records=10, results=4, late=1, late_rows=1, dead_letters=2, skipped=0, seconds=0.5).processed
+    7
     """
 
     records: int

@@ -32,6 +32,18 @@ class Query:
     """A plan that runs in a background thread; made by `Pipeline.start` and `show`.
 
     Frames that it gives are snapshots.
+
+    Examples
+    --------
+    >>> import polars as pl, streamlab as sl
+    >>> events = sl.from_frame(pl.DataFrame({"user": ["a", "b"], "ts": [0, 1]}), event_time="ts", topic="events")
+    >>> query = events.filter(pl.col("user") == "a").show()
+    >>> query.wait()
+    True
+    >>> query.status, query.frame()["user"].to_list(), query.report.records
+    ('stopped', ['a'], 2)
+    >>> query.lag().select("topic", "position", "lag").rows()
+    [('events', 2, 0)]
     """
 
     def __init__(self, plan: Plan, runner: Runner) -> None:

@@ -71,6 +71,16 @@ def open_table(pipeline: str, table: str) -> TableView:
     ------
     StateError
         If there is no such pipeline or table; the message lists what there is.
+
+    Examples
+    --------
+    >>> import os, tempfile, polars as pl, streamlab as sl
+    >>> os.environ["STREAMLAB_STATE_DIR"] = tempfile.mkdtemp()
+    >>> users = sl.from_frame(pl.DataFrame({"user": ["a"], "n": [1], "ts": [0]}), event_time="ts", topic="users")
+    >>> _ = sl.Pipeline([users.sink_table("users", key="user")], name="doc-users").run()
+    >>> table = sl.open_table("doc-users", "users")
+    >>> table["a"]["n"], len(table)
+    (1, 1)
     """
     folders = find_pipeline(pipeline)
     if len(folders) > 1:
