@@ -1,8 +1,8 @@
 """Polars expressions as values of a plan: compared, fingerprinted, and checked before any data is there.
 
 Checks need an expression's structure. Where polars' `meta` cannot judge without data (selectors, `list.eval`), the expression's own
-serialised form is rewritten into one that it can judge: a selector becomes its first column, `list.eval` (which looks at one row's list
-at a time) becomes the list it looks at. That form is MessagePack: polars' JSON has null for NaN and the infinities.
+serialised form is rewritten into one that it can judge: a selector becomes its first column, `list.eval` and its like (which look at one
+row's list at a time) become the list they look at. That form is MessagePack: polars' JSON has null for NaN and the infinities.
 """
 
 from __future__ import annotations
@@ -278,7 +278,7 @@ def _rewrite(node: Any, schema: pl.Schema, output: int, *, drop_eval: bool = Fal
     if "Selector" in node:
         picked = pl.LazyFrame(schema=schema).select(_expression(node)).collect_schema().names()
         return {"Column": picked[min(output, len(picked) - 1)]} if picked else {"Literal": "Null"}
-    if drop_eval and "Eval" in node and node["Eval"]["variant"] == "List":
+    if drop_eval and "Eval" in node and "Cumulative" not in node["Eval"]["variant"]:
         return _rewrite(node["Eval"]["expr"], schema, output, drop_eval=True)
     if _is_unnest(node):
         fields = pl.LazyFrame(schema=schema).select(_expression(node)).collect_schema().names()
