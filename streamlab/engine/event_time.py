@@ -10,10 +10,26 @@ if TYPE_CHECKING:
     from streamlab.engine.batch import Bools, Ints
 
 
+LATEST = 253_370_764_799_999
+"""The end of the year 9998: the bounds of a window around an event time must still be times that calendars have."""
+
+
+def unusable(times: Ints) -> Bools:
+    """Return which milliseconds since 1970 are no event times: those before the epoch, and those beyond every calendar.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> unusable(np.array([-1, 0, LATEST, 1_700_000_000_000_000])).tolist()  # the last one is in microseconds
+    [True, False, False, True]
+    """
+    return (times < 0) | (times > LATEST)
+
+
 def event_times(column: pl.Series) -> tuple[Ints, Bools]:
     """Return event times in milliseconds since 1970 UTC, and where there is none that can be used.
 
-    A null and a time before 1970 cannot be used; finer units are cut to the millisecond (semantics: "Time").
+    A null, a time before 1970 and one after the year 9998 cannot be used; finer units are cut to the millisecond (semantics: "Time").
 
     Examples
     --------
@@ -25,5 +41,5 @@ def event_times(column: pl.Series) -> tuple[Ints, Bools]:
         column = column.cast(pl.Datetime("ms"))
     if isinstance(column.dtype, pl.Datetime):
         column = column.dt.epoch("ms")
-    times: Ints = column.cast(pl.Int64).fill_null(-1).to_numpy()
-    return times, times < 0
+    times: Ints = column.cast(pl.Int64, strict=False).fill_null(-1).to_numpy()
+    return times, unusable(times)

@@ -205,7 +205,7 @@ class Graph:
             if rows.height:
                 times, bad = event_times(rows.data.with_columns(node.expr.expr.alias(TIME))[TIME])
                 if bad.any():
-                    what = "event time is null or before 1970"
+                    what = "event time is null, before 1970 or after the year 9998"
                     result.set_aside(Bad(origin, node.describe(), what, rows.filter(bad)))
                 rows = Rows(rows.data, times, rows.partition, rows.offset, rows.index, rows.deleted).filter(~bad)
             (spoken,) = flows[begin].signals

@@ -211,6 +211,8 @@ class Rename(Node):
 
     def check(self) -> None:
         schemas.require("rename", self.names, self.input.schema)
+        if strange := [new for new in self.names.values() if not isinstance(new, str)]:
+            raise PlanError(f"rename: {strange[0]!r} is no column name; write a text.")
 
     @cached_property
     def schema(self) -> pl.Schema:

@@ -9,12 +9,14 @@ from typing import Any
 import polars as pl
 
 from streamlab.durations import Duration, milliseconds, text
-from streamlab.errors import PlanError, did_you_mean
+from streamlab.errors import DurationError, PlanError, did_you_mean
 from streamlab.plan import schema as schemas
 from streamlab.plan.expressions import PlanExpr, expand, is_aggregating
 from streamlab.plan.nodes import Node
 
 EMITS = ("final", "updates")
+LONGEST = 1 << 53
+"""Milliseconds: far beyond every event time, and with room to add several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,16 @@ def tumbling(size: Duration, *, grace: Duration = "0s", offset: Duration = "0s")
     >>> tumbling("1h", grace="10m")
     Tumbling(size=3600000, grace=600000, offset=0)
     """
-    length = milliseconds(size, "tumbling: size", positive=True)
+    length, patience = milliseconds(size, "tumbling: size", positive=True), milliseconds(grace, "tumbling: grace")
+    for what, given in (("size", length), ("grace", patience)):
+        if given > LONGEST:
+            raise DurationError(
+                f"tumbling: {what} {text(given)} is longer than event times reach; at most {text(LONGEST)}."
+            )
     shift = milliseconds(offset, "tumbling: offset")
     if shift >= length:
         raise PlanError(f"tumbling: offset {text(shift)} must be less than the size, {text(length)}.")
-    return Tumbling(length, milliseconds(grace, "tumbling: grace"), shift)
+    return Tumbling(length, patience, shift)
 
 
 @dataclass(frozen=True, eq=False)

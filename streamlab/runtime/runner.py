@@ -101,6 +101,8 @@ class Runner:
                 else {p: b[0] for p, b in fresh.items()}
             )
             starts[name] = {**first, **{p: o for p, o in known.items() if p in bounds[name]}}
+            # where "latest" or an hour ago was must be known to the next run, also if this one reads nothing
+            self._dirty = self._dirty or (not known and source.start != "earliest")
         self.task.assign(bounds, starts)
         until = {n: {p: high for p, (_, high) in at.items()} for n, at in bounds.items()} if self._until else None
         self._pump.call(lambda feed: feed.start(starts, until))

@@ -75,15 +75,13 @@ def open_table(pipeline: str, table: str) -> TableView:
     Examples
     --------
     >>> import tempfile, polars as pl, streamlab as sl
-    >>> from pytest import MonkeyPatch
-    >>> patch = MonkeyPatch()
-    >>> patch.setenv("STREAMLAB_STATE_DIR", tempfile.mkdtemp())
+    >>> from unittest.mock import patch
     >>> users = sl.from_frame(pl.DataFrame({"user": ["a"], "n": [1], "ts": [0]}), event_time="ts", topic="users")
-    >>> _ = sl.Pipeline([users.sink_table("users", key="user")], name="doc-users").run()
-    >>> table = sl.open_table("doc-users", "users")
+    >>> with patch.dict("os.environ", STREAMLAB_STATE_DIR=tempfile.mkdtemp()):
+    ...     _ = sl.Pipeline([users.sink_table("users", key="user")], name="doc-users").run()
+    ...     table = sl.open_table("doc-users", "users")
     >>> table["a"]["n"], len(table)
     (1, 1)
-    >>> patch.undo()
     """
     folders = find_pipeline(pipeline)
     if len(folders) > 1:

@@ -236,4 +236,4 @@ def test_memory_stays_bounded_before_a_backlog_of_half_a_million_records(bootstr
     assert (done.returncode, done.stderr) == (0, "")
     lag, records, grown = map(int, done.stdout.split())
     assert lag == records == RECORDS
-    assert grown < BACKLOG // 2, f"{grown:,} bytes"  # 8 MB may wait in each of three queues
+    assert grown < BACKLOG // 3, f"{grown:,} bytes"  # 8 MB may wait in each of three queues
