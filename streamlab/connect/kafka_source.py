@@ -129,6 +129,9 @@ class KafkaFeed:
         self._check_positions(bounds)
         self._ends = {topic: {p: high for p, (_, high) in at.items()} for topic, at in bounds.items()}
         self._until = until
+        with explained("read", self._cluster.bootstrap):
+            for topic in offsets:  # else the client finds out who leads them by a timer, up to a second later
+                self._consumer.list_topics(topic, timeout=_TIMEOUT)
         self._consumer.assign([TopicPartition(t, p, o) for t, at in offsets.items() for p, o in at.items()])
         self._pause_finished()
 

@@ -188,8 +188,7 @@ class Graph:
             if output.late.height:
                 result.late[stateful.operator.name] = output.late
                 result.missed.append(output.late.index)
-                in_time = given.rows.index[~np.isin(given.rows.index, output.late.index)]
-                result.reached.append(in_time)
+                result.reached.append(_in_time(given.rows.index, output.late.index))
             elif given.rows.height:
                 result.reached.append(given.rows.index)
             return flow
@@ -246,6 +245,14 @@ class Graph:
         for name, stage in self.stateful.items():
             if name in progress["gates"]:
                 stage.gate.load(progress["gates"][name])
+
+
+def _in_time(given: Ints, late: Ints) -> Ints:
+    """Return the records of which some row was not late: a record may come as several rows."""
+    records, rows = np.unique(given, return_counts=True)
+    missed, times = np.unique(late, return_counts=True)
+    rows[np.searchsorted(records, missed)] -= times
+    return records[rows > 0]
 
 
 def source_name(source: Source) -> str:

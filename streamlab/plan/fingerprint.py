@@ -49,13 +49,21 @@ def of_function(function: Callable[..., Any]) -> list[Any]:
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:  # a class or a callable object
         return [getattr(function, "__qualname__", type(function).__qualname__)]
-    cells = [cell.cell_contents for cell in (function.__closure__ or ())]
-    return [_code(code), [repr(value) for value in (*(function.__defaults__ or ()), *cells) if _is_plain(value)]]
+    values = [cell.cell_contents for cell in (function.__closure__ or ())]
+    values += [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]
+    return [_code(code), [_constant(value) for value in values if _is_plain(value)]]
 
 
 def _code(code: CodeType) -> list[Any]:
-    constants = [_code(c) if inspect.iscode(c) else repr(c) for c in code.co_consts]
-    return [code.co_code.hex(), list(code.co_names), list(code.co_varnames), constants]
+    return [code.co_code.hex(), list(code.co_names), list(code.co_varnames), [_constant(c) for c in code.co_consts]]
+
+
+def _constant(value: Any) -> Any:
+    if inspect.iscode(value):
+        return _code(value)
+    if isinstance(value, frozenset):  # its order goes by hashes, which differ from process to process
+        return sorted(repr(item) for item in value)
+    return repr(value)
 
 
 def _is_plain(value: Any) -> bool:

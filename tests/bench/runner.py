@@ -81,6 +81,8 @@ def measure(programs: Iterable[Program], records: int) -> Iterator[Row | Program
         try:
             _say(f"loading {records:,} records")
             _run([sys.executable, "-m", "tests.bench.programs.load", bootstrap, topic, str(records)])
+            _say("reading it once, so that the first program is not the one that warms the broker")
+            _run([*python_module("tests.bench.programs.bare_loop")(), bootstrap, topic, "-", str(records)])
             for program in programs:
                 try:
                     yield _measured(program, bootstrap, topic, records)

@@ -33,7 +33,7 @@ from tests.kafka.support import (
 
 ROOT = Path(__file__).parents[2]
 FLIGHTS = 15_000
-KILLS = 5
+KILLS = 4
 
 
 @pytest.fixture(autouse=True)

@@ -31,8 +31,9 @@ def counts(**settings: Any) -> Any:
     return flights().group_by("carrier").window(sl.tumbling("1h", grace="10m"), **settings).agg(pl.len().alias("n"))
 
 
-def doubled(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.select("carrier", delay=pl.col("delay") * 2)
+def marked(frame: pl.DataFrame) -> pl.DataFrame:
+    major = [carrier in {"AA", "DL", "UA", "WN", "B6"} for carrier in frame["carrier"]]
+    return frame.select("carrier", major=pl.Series(major, dtype=pl.Boolean))
 
 
 def tidied() -> Any:
@@ -72,7 +73,7 @@ PLANS: dict[str, Callable[[], Any]] = {
     "source": flights,
     "source_with_options": lambda: flights(event_time=None, key="carrier", metadata=True, start="1h"),
     "stateless_steps": tidied,
-    "mapped": lambda: flights().map_batches(doubled, schema={"carrier": pl.String, "delay": pl.Float64}),
+    "mapped": lambda: flights().map_batches(marked, schema={"carrier": pl.String, "major": pl.Boolean}),
     "tumbling_final": counts,
     "tumbling_updates": lambda: counts(emit="updates", name="delays"),
     "one_task_a_partition": lambda: flights(key="carrier").group_by("carrier").window(sl.tumbling("1h")).agg(pl.len()),

@@ -123,6 +123,17 @@ def test_a_record_that_is_late_for_one_step_only_is_processed():
         assert counted(t) == (2, 2, 0, 1, 0, 0)
 
 
+def test_a_record_of_which_one_row_is_late_and_another_in_time_is_processed():
+    events = sl.Kafka("localhost:9092").stream("events", schema={"t": pl.List(pl.Int64)})
+    counts = events.explode("t").with_event_time("t").group_by().window(sl.tumbling("1s")).agg(pl.len())
+    with StreamTester(counts) as t:
+        t.send("events", {"t": [5_000]})
+        t.send("events", {"t": [0, 5_001]})
+        assert counted(t) == (2, 2, 0, 1, 0, 0)
+        t.send("events", {"t": [0, 1]})
+        assert counted(t) == (3, 2, 1, 3, 0, 0)
+
+
 def test_a_record_without_a_payload_is_skipped_and_says_nothing_about_time():
     with StreamTester(stream().group_by("k").window(sl.tumbling("1s")).agg(pl.len())) as t:
         t.send("events", {"k": "a", "t": 0}, timestamp=0)
