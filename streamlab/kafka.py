@@ -46,7 +46,9 @@ class Kafka:
     Kafka('localhost:9092', {'sasl.password': '***'})
     """
 
-    def __init__(self, bootstrap_servers: str | None = None, settings: Mapping[str, Any] | None = None, **more: Any) -> None:
+    def __init__(
+        self, bootstrap_servers: str | None = None, settings: Mapping[str, Any] | None = None, **more: Any
+    ) -> None:
         servers = bootstrap_servers or os.environ.get(BOOTSTRAP)
         if not servers:
             raise PlanError(

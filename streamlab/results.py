@@ -178,7 +178,9 @@ class Results:
         """
         if not callable(function):
             raise PlanError(f"sink_frame: {function!r} is no function; it must take a polars DataFrame.")
-        return Sink(SinkNode(self.node, "frame", name or str(getattr(function, "__name__", "function")), function=function))
+        return Sink(
+            SinkNode(self.node, "frame", name or str(getattr(function, "__name__", "function")), function=function)
+        )
 
     def _default_key(self) -> tuple[str, ...]:
         keys = natural_key(self.node)

@@ -103,8 +103,8 @@ class Signal:
 
     @property
     def moments(self) -> Ints:
-        """Arrival indices at which something moved."""
-        return np.concatenate([self.index, self.awake[(self.awake != ALWAYS) & ~self.idle]])
+        """Arrival indices at which something moved, and one before the first: partitions may have gone idle since the last batch."""
+        return np.concatenate([[MADE], self.index, self.awake[(self.awake != ALWAYS) & ~self.idle]])
 
     @property
     def final(self) -> int:

@@ -306,7 +306,7 @@ def test_a_wrong_protocol_is_recognised_at_once(bootstrap, user, advice, capfd):
 
 
 @pytest.fixture(scope="module")
-def guarded(bootstrap: str, pytestconfig: pytest.Config) -> Iterator[str]:  # noqa: ARG001  # skips where no broker can be had
+def guarded(bootstrap: str, pytestconfig: pytest.Config) -> Iterator[str]:  # skips where no broker can be had
     """Start a broker that wants a login, and return where."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(3)]

@@ -10,12 +10,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from hypothesis import HealthCheck, settings
+
 import streamlab as sl
 from streamlab.connect.source import Fetched
 from streamlab.testing import EPOCH, StreamTester
 from tests.properties.oracle import Aggregate, Model
-
-from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -195,7 +195,11 @@ def plain(value: Row | None) -> Row:
 
 
 def _milliseconds(value: Any) -> Any:
-    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1) if isinstance(value, datetime) else value
+    return (
+        (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+        if isinstance(value, datetime)
+        else value
+    )
 
 
 def check_row(expected: Row, found: Row) -> None:
@@ -225,7 +229,9 @@ def _compare_late(expected: list[Late], found: list[Record]) -> None:
 def started(plan: Plan) -> Side:
     """Start engine and model on a plan."""
     frames = [branch.frame for branch in plan.branches]
-    what = frames[0] if len(frames) == 1 else sl.Pipeline([f.sink_frame(print, name=str(n)) for n, f in enumerate(frames)])
+    what = (
+        frames[0] if len(frames) == 1 else sl.Pipeline([f.sink_frame(print, name=str(n)) for n, f in enumerate(frames)])
+    )
     model = Model([branch.node for branch in plan.branches], EPOCH, skips_bad=plan.skips_bad).copy()
     return Side(plan, Tester(what, partitions=plan.partitions), model)
 

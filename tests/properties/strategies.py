@@ -116,7 +116,8 @@ def _nan(branch: Branch) -> Branch:
 
 def _double(branch: Branch) -> Branch:
     return branch.each(
-        branch.frame.with_columns(x=pl.col("x") * 2), lambda row: [{**row, "x": None if row["x"] is None else row["x"] * 2}]
+        branch.frame.with_columns(x=pl.col("x") * 2),
+        lambda row: [{**row, "x": None if row["x"] is None else row["x"] * 2}],
     )
 
 
@@ -192,7 +193,9 @@ def together(parts: list[Branch]) -> Branch:
         parts = [part if part.kinds["xs"] == "int" else _explode(part) for part in parts]
     node = Together(*(part.node for part in parts))
     found = dict.fromkeys(source for part in parts for source in part.sources)
-    return Branch(sl.concat([part.frame for part in parts]), node, parts[0].kinds, tuple(found), keyed=False, joined=True)
+    return Branch(
+        sl.concat([part.frame for part in parts]), node, parts[0].kinds, tuple(found), keyed=False, joined=True
+    )
 
 
 @st.composite
@@ -262,7 +265,9 @@ def aggregated(
     kinds = {column: branch.kinds[column] for column in by}
     for name_, column in chosen:
         same = name_ in {"min", "max", "first", "last", "sum"}
-        kinds[f"{name_}_{column}"] = branch.kinds[column] if same else ("int" if name_ in {"len", "count", "n_unique"} else "float")
+        kinds[f"{name_}_{column}"] = (
+            branch.kinds[column] if same else ("int" if name_ in {"len", "count", "n_unique"} else "float")
+        )
     return Branch(frame, node, kinds, branch.sources, laned, laned)
 
 
@@ -333,7 +338,18 @@ class Shot:
 
 
 FATES = ["good"] * 12 + ["bad", "null", "no time", "early"]
-BAD = [b"nope", b"[1]", b"7", b'{"x": 1.5}', b'{"x": 1.0}', b'{"k": {}}', b"\xff", b'{"x": 1} 2', b"", b'{"ts": "soon"}']
+BAD = [
+    b"nope",
+    b"[1]",
+    b"7",
+    b'{"x": 1.5}',
+    b'{"x": 1.0}',
+    b'{"k": {}}',
+    b"\xff",
+    b'{"x": 1} 2',
+    b"",
+    b'{"ts": "soon"}',
+]
 AFTER = ["join"] * 4 + ["cut"] * 4 + ["restart", "crash", "1000", "9999", "10000", "25000"]
 
 values: SearchStrategy[Row] = st.fixed_dictionaries(

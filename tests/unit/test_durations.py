@@ -35,7 +35,27 @@ def test_lengths_of_time_are_read_in_milliseconds(written, length):
 
 @pytest.mark.parametrize(
     "written",
-    ["", " ", "5", "s", "5 m", "5m ", "1.5h", "-5s", "+5s", "5mo", "5y", "5us", "5min", "1h-30m", "five", 5, 5.0, None, b"5m"],
+    [
+        "",
+        " ",
+        "5",
+        "s",
+        "5 m",
+        "5m ",
+        "1.5h",
+        "-5s",
+        "+5s",
+        "5mo",
+        "5y",
+        "5us",
+        "5min",
+        "1h-30m",
+        "five",
+        5,
+        5.0,
+        None,
+        b"5m",
+    ],
 )
 def test_what_is_no_duration_is_refused_with_the_valid_forms(written):
     with pytest.raises(DurationError) as raised:

@@ -150,7 +150,11 @@ def test_what_changes_the_number_of_rows_is_refused(expr):
 
 @pytest.mark.parametrize(
     "expr",
-    [x.map_elements(lambda value: value, return_dtype=pl.Int64), x.map_batches(lambda values: values), pl.col("x").sum() + x.map_batches(len)],
+    [
+        x.map_elements(lambda value: value, return_dtype=pl.Int64),
+        x.map_batches(lambda values: values),
+        pl.col("x").sum() + x.map_batches(len),
+    ],
 )
 def test_a_python_function_is_refused_and_map_batches_named(expr):
     with pytest.raises(UnsafeExpressionError, match=r"a Python function inside .* Write \.map_batches\(fn, schema="):
@@ -257,7 +261,16 @@ def test_expanding_keeps_values_that_json_has_not():
 
 @pytest.mark.parametrize(
     "expr",
-    [x.sum(), pl.len(), x.max() - x.min(), x.sum() / pl.len(), x.implode(), x.sort_by("y").first(), (x > 1).any(), x.get(0)],
+    [
+        x.sum(),
+        pl.len(),
+        x.max() - x.min(),
+        x.sum() / pl.len(),
+        x.implode(),
+        x.sort_by("y").first(),
+        (x > 1).any(),
+        x.get(0),
+    ],
 )
 def test_an_aggregation_makes_one_value_of_a_group(expr):
     assert is_aggregating(expr, SCHEMA)

@@ -45,7 +45,9 @@ UNKNOWN = {
 
 @pytest.mark.parametrize("write", UNKNOWN.values(), ids=UNKNOWN)
 def test_an_unknown_column_is_refused_where_it_is_written_with_the_near_miss(write):
-    with pytest.raises(UnknownColumnError, match=r"no column 'carier'; the stream has \['carrier', .* Did you mean 'carrier'\?") as raised:
+    with pytest.raises(
+        UnknownColumnError, match=r"no column 'carier'; the stream has \['carrier', .* Did you mean 'carrier'\?"
+    ) as raised:
         write()
     assert raised.value.column == "carier"
     assert raised.value.available == tuple(SCHEMA)
@@ -186,5 +188,5 @@ def test_a_promised_key_is_followed_as_long_as_its_column_is_the_same(write, key
 
 
 @pytest.mark.parametrize(("write", "_"), KEYS.values(), ids=KEYS)
-def test_without_a_promise_there_is_no_key(write, _):  # noqa: PT019  # the other half of the pairs
+def test_without_a_promise_there_is_no_key(write, _):  # the other half of the pairs
     assert write(flights()).node.key is None

@@ -77,7 +77,9 @@ def test_two_frames_of_two_names_are_two_streams():
 
 
 def test_steps_and_tables_are_found_by_name_with_what_their_state_fits():
-    plan = sl.Pipeline([counts(name="minutes").sink_table("x"), stream().group_by("k").agg(pl.len()).sink_table("y")]).plan
+    plan = sl.Pipeline(
+        [counts(name="minutes").sink_table("x"), stream().group_by("k").agg(pl.len()).sink_table("y")]
+    ).plan
     assert set(plan.steps) == {"minutes", "group-by-k", "table:x", "table:y"}
     assert len(set(plan.steps.values())) == 4
 
@@ -87,7 +89,9 @@ def steps(*sinks):
 
 
 def test_the_difference_of_two_plans_says_what_each_step_would_keep_or_lose():
-    kept = steps(counts("k", "a").sink_table("x"), counts("x", "b").sink_table("y"), counts("k", "old").sink_parquet("z"))
+    kept = steps(
+        counts("k", "a").sink_table("x"), counts("x", "b").sink_table("y"), counts("k", "old").sink_parquet("z")
+    )
     plan = steps(
         counts("k", "a").sink_table("x"), counts("x", "b", "2m").sink_table("y"), counts("k", "olds").sink_parquet("z")
     )

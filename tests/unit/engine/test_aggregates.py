@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import math
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import streamlab as sl
+from streamlab.engine.aggregates import compile_aggregates
+from streamlab.plan.nodes import Source
+from streamlab.plan.windows import Aggregate
+from tests.properties.aggregations import FUNCTIONS
+
+NAN, INF = float("nan"), float("inf")
+COLUMNS = {
+    "i8": (pl.Int8(), [-128, 127, 0, 5]),
+    "u8": (pl.UInt8(), [255, 0, 7]),
+    "i32": (pl.Int32(), [2**31 - 1, -(2**31), 3]),
+    "u32": (pl.UInt32(), [2**31, 1, 0]),
+    "i64": (pl.Int64(), [2**40, -7, 0, 12]),
+    "u64": (pl.UInt64(), [2**40, 3]),
+    "f64": (pl.Float64(), [0.25, -1.5, 1e6, 3.0]),
+    "nan": (pl.Float64(), [0.5, NAN, 2.0]),
+    "inf": (pl.Float64(), [0.5, INF, 2.0]),
+    "bool": (pl.Boolean(), [True, False]),
+    "text": (pl.String(), ["", "a", "é", "b"]),
+    "bytes": (pl.Binary(), [b"", b"\xff", b"a"]),
+    "date": (pl.Date(), [date(2020, 1, 1), date(1969, 5, 5)]),
+    "moment": (pl.Datetime("us", "UTC"), [datetime(2020, 1, 1, tzinfo=UTC), datetime(2021, 1, 1, tzinfo=UTC)]),
+    "length": (pl.Duration("ms"), [timedelta(0), timedelta(hours=-1), timedelta(1)]),
+    "clock": (pl.Time(), [time(1), time(2)]),
+    "decimal": (pl.Decimal(18, 2), [Decimal("1.50"), Decimal("-2.25")]),
+    "enum": (pl.Enum(["z", "a"]), ["z", "a"]),
+    "list": (pl.List(pl.Int64), [[], [1], [2, None]]),
+    "struct": (pl.Struct({"a": pl.Int64()}), [{"a": 1}, {"a": None}]),
+}
+KINDS = [
+    *("count", "len", "null_count", "sum", "min", "max", "first", "last", "any", "all", "mean", "var", "std"),
+    *("n_unique", "median", "implode"),
+]
+SCHEMA = pl.Schema({"k": pl.String(), **{name: dtype for name, (dtype, _) in COLUMNS.items()}})
+
+
+def possible(column, kind):
+    frame = pl.DataFrame(schema=SCHEMA)
+    try:
+        frame.clear(2).group_by("k").agg(getattr(pl.col(column), kind)())
+    except (pl.exceptions.PolarsError, BaseException):  # noqa: BLE001  # polars may panic on what it does not support
+        return False
+    return True
+
+
+PAIRS = [(column, kind) for column in COLUMNS for kind in KINDS if possible(column, kind)]
+row = st.fixed_dictionaries(
+    {
+        "k": st.sampled_from(["a", "b", None]),
+        **{n: st.none() | st.sampled_from(values) for n, (_, values) in COLUMNS.items()},
+    }
+)
+
+
+def step(*exprs):
+    return Aggregate(
+        Source("events", SCHEMA, None), ("k",), None, tuple(map(sl.plan.expressions.PlanExpr, exprs)), "updates"
+    )
+
+
+def in_parts(node, frame, cuts):
+    """Return what partial results of slices of a frame make when they are combined two by two."""
+    aggregates = compile_aggregates(node, ["k"])
+    bounds = sorted({0, frame.height, *(cut for cut in cuts if cut < frame.height)})
+    parts = [
+        aggregates.split(frame.select("k", *aggregates.columns)[first:last])
+        for first, last in zip(bounds, bounds[1:], strict=False)
+    ]
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = aggregates.combine([whole, part])
+    return aggregates.finish(whole)
+
+
+def same(one, other):
+    if isinstance(one, float) and isinstance(other, float):
+        return (math.isnan(one) and math.isnan(other)) or one == other or math.isclose(one, other, rel_tol=1e-9)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def check_like_polars(exprs, frame, cuts):
+    node = step(*exprs)
+    wanted = frame.group_by("k").agg(exprs).sort("k")
+    found = in_parts(node, frame, cuts).sort("k")
+    assert found.schema == wanted.schema == node.schema
+    for name in wanted.columns:
+        for one, other in zip(found[name].to_list(), wanted[name].to_list(), strict=True):
+            assert same(one, other), (name, one, other)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(row, min_size=1, max_size=12), st.lists(st.integers(1, 11), max_size=6), st.sampled_from(["split", "kept"])
+)
+def test_parts_put_together_are_what_polars_makes_of_the_whole(rows, cuts, how):
+    frame = pl.DataFrame(rows, schema=SCHEMA)
+    kept = {"n_unique", "median", "implode"}
+    exprs = [
+        getattr(pl.col(column), kind)().alias(f"{kind}_{column}")
+        for column, kind in PAIRS
+        if how == "kept" or kind not in kept
+    ]
+    check_like_polars(exprs, frame, cuts)
+
+
+x, y, b, s = (pl.col(name) for name in ("i64", "f64", "bool", "text"))
+EXPRESSIONS = {
+    "filtered": x.filter(b).sum(),
+    "first that passes": x.filter(b).first(),
+    "last that is not null": x.drop_nulls().last(),
+    "none passes": y.filter(y > 1e9).std(),
+    "made first": (x * 2 + y).mean(),
+    "worked out after": x.sum() / pl.len(),
+    "of two": x.max() - x.min(),
+    "when": pl.when(b).then(x).otherwise(0).sum(),
+    "of text": s.str.len_chars().max(),
+    "joined": s.str.join("+"),
+    "in an order of its own": x.sort_by("f64", "u8", "i8", "text").implode(),
+    "of several columns": pl.struct("i64", "text").last(),
+    "against another column": x.is_in(pl.col("u8")).any(),
+    "filled": pl.col("nan").fill_nan(None).mean(),
+    "the first two": x.head(2).sum(),
+    "shifted": x.shift(1).last(),
+    "without nulls": (~b.any(ignore_nulls=False)),
+    "share": (x > 0).mean(),
+    "length of the list": pl.col("list").list.len().sum(),
+    "not a number": pl.lit(NAN) + y.max(),
+}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(row, min_size=1, max_size=12), st.lists(st.integers(1, 11), max_size=6))
+def test_any_aggregating_expression_gives_what_polars_gives(rows, cuts):
+    frame = pl.DataFrame(rows, schema=SCHEMA)
+    for name, expr in EXPRESSIONS.items():
+        check_like_polars([expr.alias(name)], frame, cuts)
+    check_like_polars([expr.alias(name) for name, expr in EXPRESSIONS.items()], frame, cuts)
+
+
+def test_where_no_column_is_read_rows_are_counted_all_the_same():
+    frame = pl.DataFrame({"k": ["a", "b", "a"]}, schema={"k": pl.String})
+    node = Aggregate(
+        Source("events", frame.schema, None), ("k",), None, (sl.plan.expressions.PlanExpr(pl.len()),), "updates"
+    )
+    assert in_parts(node, frame, [1]).sort("k").rows() == [("a", 2), ("b", 1)]
+
+
+@pytest.mark.parametrize("column", ["i64", "f64", "nan", "text", "i8"])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_the_models_own_aggregations_are_those_of_polars(column, data):
+    dtype, values = COLUMNS[column]
+    given_values = data.draw(st.lists(st.none() | st.sampled_from(values), min_size=1, max_size=8))
+    series = pl.Series("x", given_values, dtype)
+    for kind, function in FUNCTIONS.items():
+        if column == "text" and kind in {"sum", "mean", "var", "std", "median"}:
+            continue
+        made = pl.len() if kind == "len" else getattr(pl.col("x"), kind)()
+        assert same(function(series.to_list()), series.to_frame().select(made).item()), (kind, given_values)
