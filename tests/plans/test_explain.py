@@ -84,7 +84,7 @@ CHANGES = {
     "value in a filter": windowed(stream=flights().filter(DELAY > 1)),
     "infinity in a filter": windowed(stream=flights().filter(float("inf") > DELAY)),
     "other infinity in a filter": windowed(stream=flights().filter(float("-inf") > DELAY)),
-    "not a number in a filter": windowed(stream=flights().filter(float("nan") > DELAY)),
+    "not a number in a filter": windowed(stream=flights().filter(pl.lit(float("nan")) > DELAY)),
     "event time taken anew": windowed(stream=flights().with_event_time("time_hour")),
     "event time taken from elsewhere": windowed(stream=flights().with_event_time("seats")),
     "function": windowed(stream=flights().map_batches(lambda frame: frame, schema=SCHEMA)),

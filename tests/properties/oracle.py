@@ -398,7 +398,7 @@ class Model:
 
     def _let(self, moment: Moment) -> None:
         for found, sink in zip(self.results, self.sinks, strict=True):
-            found += sink.items(moment)
+            found.extend(sink.items(moment))
         self.late += moment.late
         self.counts.late_rows += len(moment.late)
 

@@ -78,7 +78,7 @@ def test_a_negative_length_is_refused(written):
 
 @pytest.mark.parametrize("written", ["0s", "0m0ms", timedelta(0)])
 def test_zero_is_refused_where_it_makes_no_sense(written):
-    with pytest.raises(DurationError, match="size: .* must be more than zero"):
+    with pytest.raises(DurationError, match=r"size: .* must be more than zero"):
         milliseconds(written, "size", positive=True)
 
 

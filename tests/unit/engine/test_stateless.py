@@ -123,7 +123,7 @@ def test_lists_of_unequal_length_fail_the_step_by_name():
 
 
 def test_a_value_that_does_not_fit_fails_the_cast_by_name():
-    with pytest.raises(StepError, match="cast k to Int64: .*conversion from `str` to `i64` failed"):
+    with pytest.raises(StepError, match=r"cast k to Int64: .*conversion from `str` to `i64` failed"):
         run(events().cast({"k": pl.Int64}))
 
 

@@ -55,7 +55,10 @@ def test_an_offset_must_be_less_than_the_size():
 
 REFUSED = {
     "no window": (lambda: flights().group_by("carrier").window("5m"), r"window: '5m' is no window; write sl\.tumbling"),
-    "emit": (lambda: windowed("carrier", emit="finl").agg(pl.len()), r"emit='finl'; valid are \['final', 'updates'\].*Did you mean 'final'"),
+    "emit": (
+        lambda: windowed("carrier", emit="finl").agg(pl.len()),
+        r"emit='finl'; valid are \['final', 'updates'\].*Did you mean 'final'",
+    ),
     "no aggregation": (lambda: windowed("carrier").agg(), "agg: no expression given"),
     "a column": (lambda: windowed("carrier").agg("seats"), r'agg: col\("seats"\) gives a value per row, not one per group'),
     "a value per row": (lambda: windowed("carrier").agg(seats * 2), "gives a value per row"),
@@ -65,7 +68,10 @@ REFUSED = {
     "twice one name": (lambda: windowed("carrier").agg(seats.sum(), seats.max()), "agg: .*'seats'.*more than one"),
     "the name of a key": (lambda: windowed("carrier").agg(pl.col("dest").first().alias("carrier")), "agg: .*'carrier'.*more than one"),
     "a reserved name": (lambda: windowed("carrier").agg(seats.sum().alias("__sl_x")), "agg: column '__sl_x'"),
-    "the name of a bound": (lambda: windowed("carrier").agg(seats.sum().alias("window_end")), "agg: 'window_end' is the name of a window's bound"),
+    "the name of a bound": (
+        lambda: windowed("carrier").agg(seats.sum().alias("window_end")),
+        "agg: 'window_end' is the name of a window's bound",
+    ),
     "a key twice": (lambda: windowed("carrier", "carrier").agg(pl.len()), "agg: .*'carrier'"),
     "an unsafe key": (lambda: windowed(seats.rank()).agg(pl.len()), "needs more than one row"),
     "an aggregated key": (lambda: windowed(seats.max()).agg(pl.len()), "needs more than one row"),
