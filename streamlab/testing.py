@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import polars as pl
+from polars.exceptions import PolarsError
 
 from streamlab.connect import dead_letter
 from streamlab.connect.source import Fetched, Records
 from streamlab.durations import Duration, milliseconds
 from streamlab.errors import PlanError, did_you_mean
+from streamlab.pipeline import Pipeline
 from streamlab.plan.pipeline import Plan
 from streamlab.plan.schema import WINDOW_END, WINDOW_START
 from streamlab.plan.sinks import Sink as SinkNode
 from streamlab.plan.sinks import natural_key, nearest_aggregate
 from streamlab.results import Results
 from streamlab.runtime import checkpoint
-from streamlab.runtime.decoding import Decoder
+from streamlab.runtime.decoding import FORMATS, Decoder
 from streamlab.runtime.resources import Outlets
 from streamlab.runtime.tasks import Task
 from streamlab.state.folders import STATE_FILE
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
 
     from streamlab.engine.batch import Rows
     from streamlab.engine.lower import Result
-    from streamlab.pipeline import Pipeline
-    from streamlab.plan.nodes import Node
     from streamlab.runtime.decoding import DeadLetter
     from streamlab.runtime.metrics import Metrics
 
@@ -83,7 +83,9 @@ class StreamTester:
     ) -> None:
         if tables:
             raise PlanError(f"StreamTester: tables={list(tables)}: the plan joins no table.")
-        self._plan = Plan((SinkNode(what.node, "memory", "results"),)) if isinstance(what, Results) else what.plan
+        if partitions < 1:
+            raise PlanError(f"StreamTester: partitions={partitions}; a topic has one or more.")
+        self._plan = _plan_of(what)
         self._partitions, self._now = partitions, EPOCH
         self._folder = tempfile.TemporaryDirectory(prefix="streamlab-tester-")
         self._sent: dict[str, dict[int, int]] = {
@@ -92,7 +94,11 @@ class StreamTester:
         self._results: list[Record] = []
         self._late: list[Record] = []
         self._dead: list[DeadLetter] = []
-        self._open()
+        try:
+            self._open()
+        except BaseException:
+            self._folder.cleanup()
+            raise
 
     def _open(self) -> None:
         self._store = SqliteStore(Path(self._folder.name) / STATE_FILE, durable=False)
@@ -103,6 +109,7 @@ class StreamTester:
         self._task.load()
         bounds = {topic: {p: (0, high) for p, high in at.items()} for topic, at in self._sent.items()}
         self._task.assign(bounds, {topic: dict(at) for topic, at in self._sent.items()})
+        self._keep(self._task.tick())  # empty partitions are idle from the start
 
     def send(
         self,
@@ -140,7 +147,8 @@ class StreamTester:
         topic
             Where to.
         records
-            Columns as JSON values, raw bytes or None; with ``wrapped=True`` dicts of the arguments of `send`.
+            Columns as JSON values, raw bytes or None; with ``wrapped=True`` dicts of the arguments of `send`: value, key, timestamp,
+            partition.
         wrapped
             Whether records say their key, timestamp and partition.
         """
@@ -148,7 +156,7 @@ class StreamTester:
             raise PlanError(
                 f"send: no source reads {topic!r}; there are {list(self._sent)}.{did_you_mean(topic, self._sent)}"
             )
-        given = [record if wrapped else {"value": record} for record in records]
+        given = [_wrapped(record) if wrapped else {"value": record} for record in records]
         if given:
             self._deliver(self._fetched(topic, given))
 
@@ -170,10 +178,22 @@ class StreamTester:
         partition, offset, index, stamp = (
             np.array(c, np.int64) for c in (partitions, offsets, range(len(given)), stamps)
         )
-        values, keys = [_payload(record["value"]) for record in given], [_key(record.get("key")) for record in given]
-        records = Records(topic, values, None, partition, offset, index, stamp, keys)
+        values, keys = [record["value"] for record in given], [_key(record.get("key")) for record in given]
+        frame = self._as_frame(topic, values)
+        payloads = [] if frame is not None else list(map(_payload, values))
+        records = Records(topic, payloads, frame, partition, offset, index, stamp, keys)
         ends = {topic: dict(self._sent[topic])}
         return Fetched((records,), ends, ends, self._now, count=len(given))
+
+    def _as_frame(self, topic: str, values: list[Any]) -> pl.DataFrame | None:
+        """Return values as the typed rows of a frame or file that is replayed; None for a source that decodes."""
+        source = self._task.graph.sources[topic]
+        if source.format in FORMATS:
+            return None
+        try:
+            return pl.DataFrame(values, schema=source.columns, orient="row")
+        except (PolarsError, TypeError, ValueError) as error:
+            raise PlanError(f"send: {topic!r} is a {source.kind} of {source.columns}: {error}") from error
 
     def _checked(self, topic: str, partition: int) -> int:
         if not 0 <= partition < self._partitions:
@@ -198,7 +218,7 @@ class StreamTester:
 
     def _keep(self, result: Result) -> None:
         for name, rows in result.sinks.items():
-            self._results += _records(self._task.graph.sinks[name].input, rows)
+            self._results += _records(self._task.graph.sinks[name], rows)
         for step, rows in result.late.items():
             self._late += _late_records(self._task.graph.stateful[step].node.by, rows)
 
@@ -225,7 +245,10 @@ class StreamTester:
 
     def table(self, name: str) -> pl.DataFrame:
         """Return a table sink's rows."""
-        return self._task.graph.tables[f"table:{name}"].frame()
+        tables = {sink.target: key for key, sink in self._task.graph.sinks.items() if sink.kind == "table"}
+        if name not in tables:
+            raise PlanError(f"table: no table sink {name!r}; there are {list(tables)}.{did_you_mean(name, tables)}")
+        return self._task.graph.tables[tables[name]].frame()
 
     def metrics(self) -> Metrics:
         """Return the counters."""
@@ -266,14 +289,31 @@ def _payload(value: Any) -> bytes | None:
     return value if value is None or isinstance(value, bytes) else json.dumps(value, default=_text).encode()
 
 
-def _records(node: Node, rows: Rows) -> list[Record]:
-    by = (
-        natural_key(node)
-        if node.is_table
-        else tuple(name for name in natural_key(node) if name not in (WINDOW_START, WINDOW_END))
-    )
-    if not by and node.key and nearest_aggregate(node) is None:
-        by = (node.key,)
+def _plan_of(what: Any) -> Plan:
+    if isinstance(what, Results):
+        return Plan((SinkNode(what.node, "memory", "results"),))
+    if isinstance(what, Pipeline):
+        return what.plan
+    raise PlanError(f"StreamTester: {type(what).__name__} cannot be driven; give a stream, a table or a Pipeline.")
+
+
+def _wrapped(record: Mapping[str, Any]) -> dict[str, Any]:
+    for name in record:
+        if name not in _ARGUMENTS:
+            raise PlanError(f"send_batch: {name!r} is none of {list(_ARGUMENTS)}.{did_you_mean(name, _ARGUMENTS)}")
+    return {"value": None, **record}
+
+
+_ARGUMENTS = ("value", "key", "timestamp", "partition")
+
+
+def _records(sink: SinkNode, rows: Rows) -> list[Record]:
+    by, node = sink.by, sink.input
+    if sink.kind != "kafka":
+        bounds = () if node.is_table else (WINDOW_START, WINDOW_END)
+        by = tuple(name for name in natural_key(node) if name not in bounds)
+        if not by and node.key and nearest_aggregate(node) is None:
+            by = (node.key,)
     gone = [False] * rows.height if rows.deleted is None else rows.deleted.tolist()
     return _as_records(by, rows, gone)
 

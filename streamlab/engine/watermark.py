@@ -300,6 +300,7 @@ class Clock:
 
     stream_time: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     idle: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
+    was_idle: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
     quiet: Ints = field(default_factory=lambda: np.empty(0, np.int64))
 
     def ensure(self, partitions: int) -> None:
@@ -307,20 +308,22 @@ class Clock:
         self.stream_time = _grown(self.stream_time, partitions, NEVER)
         self.quiet = _grown(self.quiet, partitions, NEVER)
         self.idle = np.concatenate([self.idle, np.zeros(max(0, partitions - len(self.idle)), np.bool_)])
+        self.was_idle = np.concatenate([self.was_idle, np.zeros(max(0, partitions - len(self.was_idle)), np.bool_)])
 
     def set_idle(self, idle: Mapping[int, int]) -> None:
         """Say which partitions are idle now, each with its `quiet` (see `Signal`)."""
         self.ensure(max(idle, default=-1) + 1)
-        self.idle = np.zeros(len(self.idle), np.bool_)
+        self.was_idle, self.idle = self.idle, np.zeros(len(self.idle), np.bool_)
         self.quiet = np.full(len(self.quiet), NEVER, np.int64)
         for partition, quiet in idle.items():
             self.idle[partition], self.quiet[partition] = True, quiet
 
     def advance(self, rows: Rows) -> Signal:
-        """Take in the records of a micro-batch; an idle partition speaks again at its first one."""
+        """Take in the records of a micro-batch; a partition that was idle speaks again at its first one, not when the batch begins."""
         self.ensure(int(rows.partition.max(initial=-1)) + 1)
-        awake = np.where(self.idle, OPEN, ALWAYS)
-        np.minimum.at(awake, rows.partition, rows.index)
+        first = np.full(len(self.idle), OPEN, np.int64)
+        np.minimum.at(first, rows.partition, rows.index)
+        awake = np.where(self.idle | (self.was_idle & (first != OPEN)), first, ALWAYS)
         self.idle = awake == OPEN
         return self._signal(rows, awake)
 
@@ -342,7 +345,7 @@ class Clock:
     def load(self, value: Mapping[str, Any]) -> None:
         """Go on from what `to_json` gave."""
         self.stream_time = np.array(value["stream_time"], np.int64)
-        self.idle = np.array(value["idle"], np.bool_)
+        self.idle = self.was_idle = np.array(value["idle"], np.bool_)
         self.quiet = np.full(len(self.idle), NEVER, np.int64)
 
 

@@ -235,8 +235,8 @@ def test_a_function_gets_every_batch_of_results(bootstrap, source, answer, monke
 def test_a_table_is_read_by_another_process_while_the_query_runs(bootstrap, topic, answer):
     source = topic("flights", partitions=3)
     name = f"read-{source}"
-    query = sl.Pipeline([delays(stream(bootstrap, source)).sink_table("delays")], name=name).start()
     send_flights(bootstrap, source, flights(FLIGHTS))
+    query = sl.Pipeline([delays(stream(bootstrap, source)).sink_table("delays")], name=name).start()
     close_windows(bootstrap, source, partitions=3)
     eventually(lambda: query.table("delays").height == answer.height, "all windows are in the table")
     eventually(lambda: read_elsewhere(name).height == answer.height, "the table is committed")

@@ -53,6 +53,7 @@ class Branch:
     keyed: bool
     laned: bool = False  # whether rows come from one task a partition
     joined: bool = False  # whether it was put together of several streams
+    crosses: bool = False  # whether one task over all partitions reads what one task a partition makes
 
     def each(self, frame: Any, function: Callable[[Row], list[Row]], **changes: Any) -> Branch:
         """Return the branch with a row-by-row step after it."""
@@ -219,6 +220,15 @@ def _candidates(kinds: Mapping[str, str], by: tuple[str, ...], *, whole: bool, o
     return found
 
 
+def _kind_of(name: str, kind: str) -> str:
+    """Return the kind of what an aggregation makes."""
+    if name in {"len", "count", "n_unique"}:
+        return "int"
+    if name in {"min", "max", "first", "last", "sum"}:
+        return kind
+    return "time" if kind == "time" and name in {"mean", "median"} else "float"
+
+
 def written(name: str, column: str) -> pl.Expr:
     """Return an aggregation as polars writes it."""
     made: pl.Expr = pl.len() if name == "len" else getattr(pl.col(column), name)()
@@ -263,12 +273,8 @@ def aggregated(
         partitions=plan.partitions if laned else None,
     )
     kinds = {column: branch.kinds[column] for column in by}
-    for name_, column in chosen:
-        same = name_ in {"min", "max", "first", "last", "sum"}
-        kinds[f"{name_}_{column}"] = (
-            branch.kinds[column] if same else ("int" if name_ in {"len", "count", "n_unique"} else "float")
-        )
-    return Branch(frame, node, kinds, branch.sources, laned, laned)
+    kinds |= {f"{name_}_{column}": _kind_of(name_, branch.kinds[column]) for name_, column in chosen}
+    return Branch(frame, node, kinds, branch.sources, laned, laned, crosses=branch.laned and not laned)
 
 
 @st.composite

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, note
 
-from tests.properties.harness import examples, play
+from tests.properties.harness import examples, play, uninterrupted
 from tests.properties.strategies import messages, plans, volleys
 
 
@@ -14,6 +14,10 @@ def law(*kinds, keyed=False):
     @examples(100)
     @given(plan=plans(kinds, keyed=keyed), fired=volleys)
     def check(plan, fired):
+        if plan.branches[
+            0
+        ].crosses:  # what an idle partition's task emits may be late there, and idleness is outside the law
+            fired = uninterrupted(fired)
         sent = messages(plan, fired)
         for message, shot in zip(sent, fired, strict=True):
             note(f"{message} then {shot.then}")

@@ -86,7 +86,8 @@ class Broker:
         self._java = [java(), "-Xmx1G", "-cp", f"{jars(HERE, Path(given) if given else None)}/*"]
         self.port = _free_port() if port is None else port
         self.bootstrap = f"{HOST}:{self.port}"
-        self.cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # a leading "-" would be read as an option
+        self.cluster_id = "k" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._resources = ExitStack()

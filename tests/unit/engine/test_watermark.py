@@ -133,6 +133,15 @@ def test_a_partition_that_wakes_is_left_out_until_its_own_record():
     assert marks.after.tolist() == [50]
 
 
+def test_a_partition_that_was_idle_wakes_at_its_record_though_the_whole_batch_is_known_of():
+    watching = clock([0, 5], {1: NEVER})
+    watching.advance(rows([]))
+    watching.set_idle({})
+    assert watching.advance(rows([(0, 50), (1, 20)])).awake.tolist() == [ALWAYS, 1]
+    watching.set_idle({})
+    assert watching.advance(rows([(0, 60)])).awake.tolist() == [ALWAYS, ALWAYS]
+
+
 def test_a_stream_with_its_event_time_taken_anew_wakes_with_the_source():
     source = clock([0, 5], {1: NEVER}).advance(rows([(0, 50), (1, 20), (0, 60)]))
     restamped = Clock()
@@ -212,8 +221,9 @@ def test_watermarks_are_those_of_one_record_at_a_time(history):
         signals, given_rows = [], []
         for source, watch in enumerate(clocks):
             watch.set_idle({partition: NEVER for of, partition in idle if of == source})
-            naive.idle[source] = {partition for of, partition in idle if of == source}
             mine = [(p, time, place) for place, ((of, p), time) in enumerate(records) if of == source]
+            waking = naive.idle[source] & {p for p, *_ in mine}  # idle until its own record, whatever is said before
+            naive.idle[source] = waking | {partition for of, partition in idle if of == source}
             given_rows.append(rows(mine))
             signals.append(watch.advance(given_rows[-1]))
         naive.now()
