@@ -10,7 +10,7 @@ import polars as pl
 
 from streamlab.connect.formats.json import Json, encode
 from streamlab.engine.batch import Ints, Rows
-from streamlab.engine.event_time import event_times
+from streamlab.engine.event_time import event_times, unusable
 from streamlab.errors import BadRecordError, RunError
 from streamlab.plan.schema import METADATA
 
@@ -86,10 +86,10 @@ class Decoder:
             times, bad = event_times(data[source.event_time])
         else:
             times = _timestamps(records, kept)
-            bad = times < 0
+            bad = unusable(times)
         rows = Rows(data, times, *place)
         if bad.any():
-            what = f"event time {source.event_time or 'of the record'} is null or before 1970"
+            what = f"event time {source.event_time or 'of the record'} is null, before 1970 or after the year 9998"
             where = np.flatnonzero(bad) if kept is None else kept[bad]
             self.bad(source, records, [(int(i), what) for i in where], arrivals)
             rows = rows.filter(~bad)

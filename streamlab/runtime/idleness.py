@@ -30,7 +30,8 @@ class Idleness:
 
     timeout: int | None
     last: dict[int, int] = field(default_factory=dict)  # partition -> wall clock of its newest record
-    behind: dict[int, int] = field(default_factory=dict)  # partition -> how far behind the wall clock that was
+    newest: dict[int, int] = field(default_factory=dict)  # partition -> largest event time
+    behind: dict[int, int] = field(default_factory=dict)  # partition -> how far behind the wall clock that one came
     empty: set[int] = field(default_factory=set)  # partitions that had nothing when they were assigned
 
     def assigned(self, now: int, bounds: Mapping[int, tuple[int, int]], positions: Mapping[int, int]) -> None:
@@ -42,11 +43,14 @@ class Idleness:
 
     def heard(self, now: int, rows: Rows) -> None:
         """Take note of records."""
-        newest = np.full(int(rows.partition.max()) + 1, -1, np.int64)
-        np.maximum.at(newest, rows.partition, rows.time)
-        for partition in np.flatnonzero(newest >= 0).tolist():
-            self.last[partition], self.behind[partition] = now, now - int(newest[partition])
+        reached = np.full(int(rows.partition.max()) + 1, -1, np.int64)
+        np.maximum.at(reached, rows.partition, rows.time)
+        for partition in np.flatnonzero(reached >= 0).tolist():
+            self.last[partition] = now
             self.empty.discard(partition)
+            time = int(reached[partition])
+            if time >= self.newest.get(partition, 0):  # a straggler does not make a live stream a history
+                self.newest[partition], self.behind[partition] = time, now - time
 
     def unheard(self, ms: int) -> None:
         """Leave out a time in which a broker was away: nobody could be heard, so nobody was silent."""
@@ -67,12 +71,12 @@ class Idleness:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {
-            "last": {str(p): t for p, t in self.last.items()},
-            "behind": {str(p): t for p, t in self.behind.items()},
-        }
+        times = {"last": self.last, "newest": self.newest, "behind": self.behind}
+        return {name: {str(p): t for p, t in kept.items()} for name, kept in times.items()} | {"empty": sorted(self.empty)}
 
     def load(self, value: Mapping[str, Any]) -> None:
         """Go on from what `to_json` gave."""
-        self.last = {int(p): t for p, t in value["last"].items()}
-        self.behind = {int(p): t for p, t in value["behind"].items()}
+        self.last, self.newest, self.behind = (
+            {int(p): t for p, t in value[name].items()} for name in ("last", "newest", "behind")
+        )
+        self.empty = set(value["empty"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.conformance.adapter import OPERATIONS, Case, NotThereError, load, run
 CASES = load(Path(os.environ.get("CONFORMANCE_CASES") or Path(__file__).with_name("cases.jsonl")))
 
 
-def in_order(results, how):
+def in_order(results: Any, how: Any) -> Any:
     if how == "exact":
         return results
     if how == "set":
@@ -25,7 +26,7 @@ def in_order(results, how):
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_conformance(case):
+def test_conformance(case: Any) -> None:
     try:
         outcome = run(case)
         found, expected = in_order(outcome.results, case.compare), in_order(wanted(case), case.compare)
@@ -38,12 +39,12 @@ def test_conformance(case):
         assert outcome.so_far[inputs - 1] == outputs, f"results after {inputs} inputs"
 
 
-def test_the_projects_own_file_has_cases_of_every_operation_there_is_and_no_other():
+def test_the_projects_own_file_has_cases_of_every_operation_there_is_and_no_other() -> None:
     own = load(Path(__file__).with_name("cases.jsonl"))
     assert {case.op for case in own} == set(OPERATIONS)
     assert len({case.id for case in own}) == len(own)
 
 
-def test_an_operation_that_is_not_there_is_named():
+def test_an_operation_that_is_not_there_is_named() -> None:
     with pytest.raises(NotThereError, match="op 'telepathy' is not there"):
         run(Case("x", "telepathy", {}, [], "final", "exact", []))

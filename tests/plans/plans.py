@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from streamlab.frame import StreamFrame
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "carrier": pl.String,
     "dest": pl.String,
     "delay": pl.Float64,

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -22,7 +23,7 @@ ROOT = HERE.parents[1]
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_explain_shows_what_it_showed(name):
+def test_explain_shows_what_it_showed(name: Any) -> None:
     shown = PLANS[name]().explain() + "\n"
     kept = HERE / f"{name}.txt"
     if os.environ.get("UPDATE_SNAPSHOTS"):
@@ -30,11 +31,11 @@ def test_explain_shows_what_it_showed(name):
     assert shown == kept.read_text(), "look at the difference, and renew the file with UPDATE_SNAPSHOTS=1"
 
 
-def test_every_snapshot_is_of_a_plan():
+def test_every_snapshot_is_of_a_plan() -> None:
     assert {path.stem for path in HERE.glob("*.txt")} == set(PLANS)
 
 
-def test_a_plan_has_the_same_fingerprint_whenever_and_wherever_it_is_built():
+def test_a_plan_has_the_same_fingerprint_whenever_and_wherever_it_is_built() -> None:
     here = fingerprints()
     assert fingerprints() == here
     program = "import json; from tests.plans.plans import fingerprints; print(json.dumps(fingerprints()))"
@@ -50,16 +51,24 @@ def test_a_plan_has_the_same_fingerprint_whenever_and_wherever_it_is_built():
         assert json.loads(made.stdout) == here
 
 
-def test_different_plans_have_different_fingerprints():
+def test_different_plans_have_different_fingerprints() -> None:
     found = fingerprints()
     assert len(set(found.values())) == len(found)
 
 
-def fingerprint(frame, target="results"):
+def fingerprint(frame: Any, target: Any = "results") -> Any:
     return sl.Pipeline([frame.sink_parquet(target)]).fingerprint
 
 
-def windowed(window=None, *, by="carrier", emit="final", name=None, agg=None, stream=None):
+def windowed(
+    window: Any = None,
+    *,
+    by: Any = "carrier",
+    emit: Any = "final",
+    name: Any = None,
+    agg: Any = None,
+    stream: Any = None,
+) -> Any:
     groups = (flights() if stream is None else stream).group_by(by)
     made = groups.window(window or sl.tumbling("1h"), emit=emit, name=name)
     return made.agg(pl.col("delay").mean().round(2) if agg is None else agg)
@@ -110,7 +119,7 @@ CHANGES = {
 }
 
 
-def test_each_change_of_what_a_plan_does_changes_its_fingerprint():
+def test_each_change_of_what_a_plan_does_changes_its_fingerprint() -> None:
     base = fingerprint(windowed())
     assert fingerprint(windowed()) == base
     found = {name: fingerprint(frame) for name, frame in CHANGES.items()}
@@ -118,7 +127,7 @@ def test_each_change_of_what_a_plan_does_changes_its_fingerprint():
     assert len(set(found.values())) == len(found)
 
 
-def test_a_change_of_sink_changes_the_fingerprint():
+def test_a_change_of_sink_changes_the_fingerprint() -> None:
     delays = windowed()
     sinks = [
         delays.sink_parquet("one"),
@@ -136,7 +145,7 @@ def test_a_change_of_sink_changes_the_fingerprint():
     assert sl.Pipeline(sinks[:2]).fingerprint == sl.Pipeline(sinks[1::-1]).fingerprint
 
 
-def test_what_changes_no_result_changes_no_fingerprint():
+def test_what_changes_no_result_changes_no_fingerprint() -> None:
     base = fingerprint(windowed())
     elsewhere = sl.Kafka("other:9092", {"linger.ms": 5}).stream(
         "flights", schema=SCHEMA, event_time="time_hour", start="latest"

@@ -32,7 +32,7 @@ def total(values: list[Any]) -> Any:
     return math.fsum(found) if any(isinstance(value, float) for value in found) else sum(found)
 
 
-def mean(values: list[Any]) -> float | None:
+def mean(values: list[Any]) -> Any:
     found = known(values)
     return total(found) / len(found) if found else None
 
@@ -54,7 +54,7 @@ def deviation(values: list[Any]) -> float | None:
     return None if found is None else math.sqrt(found)
 
 
-def median(values: list[Any]) -> float | None:
+def median(values: list[Any]) -> Any:
     """Return the middle value, or the mean of the two in the middle; NaN is greater than every number, as in polars."""
     found = sorted(known(values), key=lambda value: (is_nan(value), value))
     if not found:

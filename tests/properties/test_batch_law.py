@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given, note
 
 from tests.properties.harness import examples, play, uninterrupted
 from tests.properties.strategies import messages, plans, volleys
 
 
-def law(*kinds, keyed=False):
+def law(*kinds: Any, keyed: Any = False) -> Any:
     """Check the law for plans that end in one of these."""
 
     @examples(100)
     @given(plan=plans(kinds, keyed=keyed), fired=volleys)
-    def check(plan, fired):
+    def check(plan: Any, fired: Any) -> None:
         if plan.branches[
             0
         ].crosses:  # what an idle partition's task emits may be late there, and idleness is outside the law

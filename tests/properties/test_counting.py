@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from hypothesis import given, note
@@ -15,11 +16,16 @@ from tests.properties.harness import examples, started
 from tests.properties.oracle import LateRows
 from tests.properties.strategies import aggregated, circumstances, messages, sources, stepped, together, volleys
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
 ENDS = ["rows", "final", "updates", "table", "late", "final-final"]
 
 
 @st.composite
-def pipelines(draw):
+def pipelines(draw: Any) -> Any:
     """Draw a plan of several sinks that share their sources: a record may be late for one, bad for another, used by a third."""
     plan = replace(draw(circumstances()), skips_bad=draw(st.booleans()))
     source = draw(sources(plan, keyed=draw(st.booleans())))
@@ -33,7 +39,7 @@ def pipelines(draw):
 
 
 @st.composite
-def ended(draw, branch, plan, end, name):
+def ended(draw: Any, branch: Any, plan: Any, end: Any, name: Any) -> Any:
     """Put after a branch what it is to end in."""
     if end == "rows":
         return branch
@@ -47,7 +53,7 @@ def ended(draw, branch, plan, end, name):
 
 @examples(150)
 @given(plan=pipelines(), fired=volleys)
-def test_every_record_is_counted_once_as_processed_late_dead_or_skipped(plan, fired):
+def test_every_record_is_counted_once_as_processed_late_dead_or_skipped(plan: Any, fired: Any) -> None:
     sent = messages(plan, fired)
     side = started(plan)
     note("\n".join(map(str, sent)))
@@ -64,7 +70,7 @@ def test_every_record_is_counted_once_as_processed_late_dead_or_skipped(plan, fi
 
 @examples(60)
 @given(plan=pipelines(), fired=volleys)
-def test_counts_are_the_same_however_the_input_is_cut(plan, fired):
+def test_counts_are_the_same_however_the_input_is_cut(plan: Any, fired: Any) -> None:
     sent = messages(plan, fired)
     note("\n".join(map(str, sent)))
     side = started(plan)
@@ -82,16 +88,16 @@ def test_counts_are_the_same_however_the_input_is_cut(plan, fired):
         side.batch(batch, counts_only=True)
 
 
-def stream(**settings):
+def stream(**settings: Any) -> Any:
     return sl.Kafka("localhost:9092").stream("events", schema={"k": pl.String, "t": pl.Int64}, **settings)
 
 
-def counted(tester):
+def counted(tester: Any) -> Any:
     found = tester.metrics()
     return found.records, found.processed, found.late, found.late_rows, found.dead_letters, found.skipped
 
 
-def test_a_record_that_two_steps_find_bad_is_one_dead_letter():
+def test_a_record_that_two_steps_find_bad_is_one_dead_letter() -> None:
     events = stream()
     sinks = [
         events.with_event_time(pl.col("t") + shift).group_by("k").window(sl.tumbling("1s"), name=name).agg(pl.len())
@@ -103,7 +109,7 @@ def test_a_record_that_two_steps_find_bad_is_one_dead_letter():
         assert counted(t) == (1, 0, 0, 0, 1, 0)
 
 
-def test_a_record_that_is_bad_for_one_step_and_late_for_another_is_a_dead_letter():
+def test_a_record_that_is_bad_for_one_step_and_late_for_another_is_a_dead_letter() -> None:
     events = stream()
     used = events.group_by("k").window(sl.tumbling("1s"), name="used").agg(pl.len())
     bad = events.with_event_time("t").group_by("k").window(sl.tumbling("1s"), name="bad").agg(pl.len())
@@ -113,7 +119,7 @@ def test_a_record_that_is_bad_for_one_step_and_late_for_another_is_a_dead_letter
         assert counted(t) == (2, 1, 0, 1, 1, 0)
 
 
-def test_a_record_that_is_late_for_one_step_only_is_processed():
+def test_a_record_that_is_late_for_one_step_only_is_processed() -> None:
     events = stream()
     strict = events.group_by("k").window(sl.tumbling("1s"), name="strict").agg(pl.len())
     patient = events.group_by("k").window(sl.tumbling("1s", grace="1m"), name="patient").agg(pl.len())
@@ -123,7 +129,7 @@ def test_a_record_that_is_late_for_one_step_only_is_processed():
         assert counted(t) == (2, 2, 0, 1, 0, 0)
 
 
-def test_a_record_of_which_one_row_is_late_and_another_in_time_is_processed():
+def test_a_record_of_which_one_row_is_late_and_another_in_time_is_processed() -> None:
     events = sl.Kafka("localhost:9092").stream("events", schema={"t": pl.List(pl.Int64)})
     counts = events.explode("t").with_event_time("t").group_by().window(sl.tumbling("1s")).agg(pl.len())
     with StreamTester(counts) as t:
@@ -134,7 +140,7 @@ def test_a_record_of_which_one_row_is_late_and_another_in_time_is_processed():
         assert counted(t) == (3, 2, 1, 3, 0, 0)
 
 
-def test_a_record_without_a_payload_is_skipped_and_says_nothing_about_time():
+def test_a_record_without_a_payload_is_skipped_and_says_nothing_about_time() -> None:
     with StreamTester(stream().group_by("k").window(sl.tumbling("1s")).agg(pl.len())) as t:
         t.send("events", {"k": "a", "t": 0}, timestamp=0)
         t.send("events", None, timestamp=90_000)
@@ -143,7 +149,7 @@ def test_a_record_without_a_payload_is_skipped_and_says_nothing_about_time():
         assert t.read() == []
 
 
-def test_the_report_of_a_bounded_run_adds_up(tmp_path, monkeypatch):
+def test_the_report_of_a_bounded_run_adds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STREAMLAB_STATE_DIR", str(tmp_path / "state"))
     rows = [{"k": "a", "t": time} for time in (0, 5_000, 6_000, 1, 7_000, None, -1)]
     lines = [json.dumps(row) for row in rows] + ["nope", "", '{"k": 1, "t": 1.5}']

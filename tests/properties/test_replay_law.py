@@ -6,6 +6,7 @@ As long as no record is out of order by more than the grace; and but for first a
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from hypothesis import given, note
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from tests.properties.strategies import Plan, aggregated, messages, shots, sourc
 
 
 @st.composite
-def replayed_plans(draw, *, keyed, twice):
+def replayed_plans(draw: Any, *, keyed: Any, twice: Any) -> Any:
     """Draw a plan of windows whose sources are never idle, and the grace of its first windows in steps of event time."""
     plan = Plan((), draw(st.integers(1, 3)), live=False)
     branch = draw(stepped(draw(sources(plan, keyed=keyed, never_idle=True)), 2, restamps=False))
@@ -27,7 +28,7 @@ def replayed_plans(draw, *, keyed, twice):
 
 
 @st.composite
-def runs(draw, *, keyed, twice):
+def runs(draw: Any, *, keyed: Any, twice: Any) -> Any:
     """Draw a plan, its records in some order of arrival, and two ways of reading them: order of partitions, sizes of batches."""
     plan, grace = draw(replayed_plans(keyed=keyed, twice=twice))
     fired = draw(st.lists(shots, min_size=1, max_size=40))
@@ -38,22 +39,22 @@ def runs(draw, *, keyed, twice):
     return plan, sent, [(draw(turns), draw(sizes)) for _ in range(2)]
 
 
-def _timely(fate):
+def _timely(fate: Any) -> Any:
     return "good" if fate == "early" else fate  # a record timestamp of -1 is no event time, and no order either
 
 
-def interleaved(sent, turns):
+def interleaved(sent: Any, turns: Any) -> Any:
     """Return records in another order of arrival: each partition's own stays; what `turns` leaves out comes at the end."""
-    left = {}
+    left: dict[Any, list[Any]] = {}
     for message in sent:
         left.setdefault((message.topic, message.partition), []).append(message)
     order = [left[turn].pop(0) for turn in turns if left[turn]]
     return order + [message for rest in left.values() for message in rest]
 
 
-def batches(order, sizes):
+def batches(order: Any, sizes: Any) -> Any:
     """Cut records into batches of these sizes, over and over."""
-    found = []
+    found: list[Any] = []
     while order:
         size = sizes[len(found) % len(sizes)]
         found.append(order[:size])
@@ -61,7 +62,7 @@ def batches(order, sizes):
     return found
 
 
-def read(plan, order, sizes):
+def read(plan: Any, order: Any, sizes: Any) -> Any:
     """Return the final rows of a whole run, and what was late."""
     side = started(plan)
     with side.tester as tester:
@@ -75,12 +76,12 @@ def read(plan, order, sizes):
     return rows, late
 
 
-def law(*, keyed, twice):
+def law(*, keyed: Any, twice: Any) -> Any:
     """Check the law, with or without a promised key, for one level of windows or two."""
 
     @examples(60)
     @given(run=runs(keyed=keyed, twice=twice))
-    def check(run):
+    def check(run: Any) -> None:
         plan, sent, (first, second) = run
         orders = [(interleaved(sent, turns), sizes) for turns, sizes in (first, second)]
         for order, sizes in orders:

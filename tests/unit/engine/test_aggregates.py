@@ -5,6 +5,7 @@ import math
 import random
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Any
 
 import polars as pl
 import pytest
@@ -48,10 +49,10 @@ KINDS = [
 SCHEMA = pl.Schema({"k": pl.String(), **{name: dtype for name, (dtype, _) in COLUMNS.items()}})
 
 
-def random_rows(seed, height=40):
+def random_rows(seed: Any, height: Any = 40) -> Any:
     chance = random.Random(seed)  # noqa: S311  # no secret
 
-    def some(values):
+    def some(values: Any) -> Any:
         return None if chance.random() < 0.25 else chance.choice(values)
 
     rows = [{"k": some(["a", "b"]), **{n: some(values) for n, (_, values) in COLUMNS.items()}} for _ in range(height)]
@@ -59,7 +60,7 @@ def random_rows(seed, height=40):
     return pl.DataFrame(rows, schema=SCHEMA), cuts
 
 
-def possible(column, kind):
+def possible(column: Any, kind: Any) -> Any:
     """Whether polars has an aggregation for a type at all."""
     try:
         random_rows(0)[0].group_by("k").agg(getattr(pl.col(column), kind)())
@@ -71,11 +72,11 @@ def possible(column, kind):
 PAIRS = [(column, kind) for column in COLUMNS for kind in KINDS if possible(column, kind)]
 
 
-def step(*exprs):
+def step(*exprs: Any) -> Any:
     return Aggregate(Source("events", SCHEMA, None), ("k",), None, tuple(map(PlanExpr, exprs)), "updates")
 
 
-def in_parts(node, frame, cuts):
+def in_parts(node: Any, frame: Any, cuts: Any) -> Any:
     """Return what partial results of slices of a frame make when they are combined two by two."""
     aggregates = compile_aggregates(node, ["k"])
     bounds = sorted({0, frame.height, *(cut for cut in cuts if cut < frame.height)})
@@ -89,7 +90,7 @@ def in_parts(node, frame, cuts):
     return aggregates.finish(whole)
 
 
-def same(one, other):
+def same(one: Any, other: Any) -> Any:
     if isinstance(one, float) and isinstance(other, float):
         return (math.isnan(one) and math.isnan(other)) or one == other or math.isclose(one, other, rel_tol=1e-9)
     if isinstance(one, list) and isinstance(other, list):
@@ -97,7 +98,7 @@ def same(one, other):
     return bool(one == other)
 
 
-def check_like_polars(exprs, frame, cuts):
+def check_like_polars(exprs: Any, frame: Any, cuts: Any) -> None:
     node = step(*exprs)
     wanted = frame.group_by("k").agg(exprs).sort("k")
     found = in_parts(node, frame, cuts).sort("k")
@@ -109,7 +110,7 @@ def check_like_polars(exprs, frame, cuts):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kept", [False, True], ids=["split", "kept"])
-def test_parts_put_together_are_what_polars_makes_of_the_whole(seed, kept):
+def test_parts_put_together_are_what_polars_makes_of_the_whole(seed: Any, kept: Any) -> None:
     frame, cuts = random_rows(seed)
     exprs = [getattr(pl.col(column), kind)().alias(f"{kind}_{column}") for column, kind in PAIRS]
     exprs = exprs if kept else [expr for expr in exprs if not keeps_rows(step(expr))]
@@ -144,18 +145,18 @@ EXPRESSIONS = {
 
 
 @pytest.mark.parametrize("expr", EXPRESSIONS.values(), ids=EXPRESSIONS)
-def test_any_aggregating_expression_gives_what_polars_gives(expr):
+def test_any_aggregating_expression_gives_what_polars_gives(expr: Any) -> None:
     for seed in range(4):
         frame, cuts = random_rows(seed)
         check_like_polars([expr.alias("made")], frame, cuts)
 
 
-def test_aggregations_of_one_step_that_need_the_rows_do_not_change_the_others():
+def test_aggregations_of_one_step_that_need_the_rows_do_not_change_the_others() -> None:
     frame, cuts = random_rows(9)
     check_like_polars([expr.alias(name) for name, expr in EXPRESSIONS.items()], frame, cuts)
 
 
-def test_where_no_column_is_read_rows_are_counted_all_the_same():
+def test_where_no_column_is_read_rows_are_counted_all_the_same() -> None:
     frame = pl.DataFrame({"k": ["a", "b", "a"]}, schema={"k": pl.String})
     node = Aggregate(Source("events", frame.schema, None), ("k",), None, (PlanExpr(pl.len()),), "updates")
     assert in_parts(node, frame, [1]).sort("k").rows() == [("a", 2), ("b", 1)]
@@ -164,7 +165,7 @@ def test_where_no_column_is_read_rows_are_counted_all_the_same():
 @pytest.mark.parametrize("column", ["i64", "f64", "nan", "text", "i8"])
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
-def test_the_models_own_aggregations_are_those_of_polars(column, data):
+def test_the_models_own_aggregations_are_those_of_polars(column: Any, data: Any) -> None:
     dtype, values = COLUMNS[column]
     given_values = data.draw(st.lists(st.none() | st.sampled_from(values), min_size=1, max_size=8))
     series = pl.Series("x", given_values, dtype)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -16,37 +17,37 @@ SCHEMA = {"k": pl.String, "x": pl.Int64}
 KEYS = ["b", "a", None]
 
 
-def events(**settings):
+def events(**settings: Any) -> Any:
     return sl.Kafka("localhost:9092").stream("events", schema=SCHEMA, **settings)
 
 
-def counted(window, *by, **settings):
+def counted(window: Any, *by: Any, **settings: Any) -> Any:
     return events(**settings).group_by(*by or ("k",)).window(window).agg(pl.len().alias("n"))
 
 
 class Driven:
     """The operator with a source of its own, driven by batches of (time, key, value) or (time, key, value, partition)."""
 
-    def __init__(self, stream, *, laned=False):
+    def __init__(self, stream: Any, *, laned: Any = False) -> None:
         self.node, self.clock, self.gate = stream.node, Clock(), Gate(laned=laned)
         self.operator = FinalWindows(stream.node, laned=laned)
         self.kept = {}
 
-    def send(self, *records):
+    def send(self, *records: Any) -> Any:
         columns = [[r[n] if n < len(r) else 0 for r in records] for n in (0, 3)]
         time, partition, index = (np.array(c, np.int64) for c in (*columns, range(len(records))))
         data = pl.DataFrame({"k": [r[1] for r in records], "x": [r[2] for r in records]}, schema=SCHEMA)
         rows = Rows(data, time, partition, index, index)
         return self.operator.step(rows, self.gate.advance([self.clock.advance(rows)]))
 
-    def commit(self):
+    def commit(self) -> None:
         changes = self.operator.changes()
         assert not set(changes.put) & set(self.kept), "a name is never used twice"
         self.kept |= changes.put
         for name in changes.drop:
             self.kept.pop(name, None)
 
-    def reopen(self, parts=1):
+    def reopen(self, parts: Any = 1) -> None:
         """Load what was kept into a new operator, frames cut in parts."""
         progress = self.operator.progress()
         self.operator = FinalWindows(self.node, laned=self.operator.laned)
@@ -58,11 +59,15 @@ class Driven:
         self.operator.load(cut, progress)
 
 
-def found(output):
+def found(output: Any) -> Any:
     return [tuple(row) for row in output.emitted.data.select("k", "n").rows()]
 
 
-def instant(milliseconds):
+def columns(record: Any) -> Any:
+    return record.value
+
+
+def instant(milliseconds: Any) -> Any:
     return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
@@ -75,24 +80,24 @@ def instant(milliseconds):
         (sl.tumbling("1d"), [1_700_000_000_000], [1_699_920_000_000]),
     ],
 )
-def test_windows_start_at_multiples_of_the_size_from_the_epoch(window, times, starts):
+def test_windows_start_at_multiples_of_the_size_from_the_epoch(window: Any, times: Any, starts: Any) -> None:
     assert starts_of(np.array(times), window).tolist() == starts
 
 
-def test_a_window_closes_once_the_watermark_reaches_its_end():
+def test_a_window_closes_once_the_watermark_reaches_its_end() -> None:
     driven = Driven(counted(sl.tumbling("10ms")))
     assert found(driven.send((0, "a", 1), (9, "a", 1))) == []
     assert found(driven.send((10, "a", 1))) == [("a", 2)]
 
 
-def test_a_window_with_grace_waits_for_it():
+def test_a_window_with_grace_waits_for_it() -> None:
     driven = Driven(counted(sl.tumbling("10ms", grace="5ms")))
     assert found(driven.send((0, "a", 1))) == []
     assert found(driven.send((14, "a", 1), (9, "a", 1))) == []
     assert found(driven.send((15, "a", 1))) == [("a", 2)]
 
 
-def test_rows_come_in_order_of_closing_time_then_key_nulls_first():
+def test_rows_come_in_order_of_closing_time_then_key_nulls_first() -> None:
     driven = Driven(counted(sl.tumbling("10ms")))
     assert found(driven.send((5, "b", 1))) == []
     made = driven.send(*[(5, key, 1) for key in KEYS], *[(15, key, 1) for key in KEYS], (30, "z", 1))
@@ -100,7 +105,7 @@ def test_rows_come_in_order_of_closing_time_then_key_nulls_first():
     assert made.emitted.data["window_start"].to_list() == [instant(0)] * 3 + [instant(10)] * 3
 
 
-def test_the_event_time_of_a_result_is_the_last_instant_of_its_window():
+def test_the_event_time_of_a_result_is_the_last_instant_of_its_window() -> None:
     made = Driven(counted(sl.tumbling("10ms"))).send((25, "a", 1), (31, "a", 1))
     assert made.emitted.time.tolist() == [29]
     assert made.emitted.index.tolist() == [MADE]
@@ -112,7 +117,7 @@ def test_the_event_time_of_a_result_is_the_last_instant_of_its_window():
     }
 
 
-def test_a_row_is_late_when_its_window_was_closed_right_after_its_own_record():
+def test_a_row_is_late_when_its_window_was_closed_right_after_its_own_record() -> None:
     driven = Driven(counted(sl.tumbling("10ms")))
     made = driven.send((5, "a", 1), (20, "a", 2), (9, "a", 3), (15, "a", 4), (10, "a", 5), (21, "b", 6))
     assert made.late.data["x"].to_list() == [3, 4, 5]
@@ -123,20 +128,20 @@ def test_a_row_is_late_when_its_window_was_closed_right_after_its_own_record():
     assert found(made) == [("a", 1)]
 
 
-def test_a_record_before_a_jump_in_its_own_batch_is_in_time():
+def test_a_record_before_a_jump_in_its_own_batch_is_in_time() -> None:
     driven = Driven(counted(sl.tumbling("10ms")))
     made = driven.send((5, "a", 1), (6, "a", 2), (1_000, "a", 3))
     assert made.late.height == 0
     assert found(made) == [("a", 2)]
 
 
-def test_an_offset_shifts_the_bounds_and_no_window_starts_before_the_epoch():
+def test_an_offset_shifts_the_bounds_and_no_window_starts_before_the_epoch() -> None:
     with StreamTester(counted(sl.tumbling("10ms", offset="3ms"))) as t:
         for time in (0, 2, 3, 12, 13):
             t.send("events", {"k": "a"}, timestamp=time)
         t.restart()
         t.close_input()
-        bounds = [(r.value["window_start"], r.value["window_end"], r.value["n"], r.timestamp) for r in t.read()]
+        bounds = [(columns(r)["window_start"], columns(r)["window_end"], columns(r)["n"], r.timestamp) for r in t.read()]
     assert bounds == [
         (instant(0), instant(3), 2, 2),
         (instant(3), instant(13), 2, 12),
@@ -144,15 +149,15 @@ def test_an_offset_shifts_the_bounds_and_no_window_starts_before_the_epoch():
     ]
 
 
-def test_late_rows_of_a_window_cut_at_the_epoch_have_its_bounds():
+def test_late_rows_of_a_window_cut_at_the_epoch_have_its_bounds() -> None:
     with StreamTester(counted(sl.tumbling("10ms", offset="3ms"))) as t:
         t.send("events", {"k": "a"}, timestamp=50)
         t.send("events", {"k": "a"}, timestamp=1)
         (late,) = t.late()
-    assert (late.value["window_start"], late.value["window_end"]) == (instant(0), instant(3))
+    assert (columns(late)["window_start"], columns(late)["window_end"]) == (instant(0), instant(3))
 
 
-def test_with_a_task_a_partition_each_closes_its_own_windows():
+def test_with_a_task_a_partition_each_closes_its_own_windows() -> None:
     driven = Driven(counted(sl.tumbling("10ms"), key="k"), laned=True)
     made = driven.send((5, "a", 1, 0), (5, "b", 1, 1), (20, "a", 1, 0), (6, "b", 1, 1))
     assert found(made) == [("a", 1)]
@@ -162,7 +167,7 @@ def test_with_a_task_a_partition_each_closes_its_own_windows():
     assert made.late.data["x"].to_list() == [9]
 
 
-def test_the_end_of_the_input_closes_every_window_in_order():
+def test_the_end_of_the_input_closes_every_window_in_order() -> None:
     driven = Driven(counted(sl.tumbling("10ms")))
     driven.send((5, "a", 1), (25, "b", 1), (25, "a", 1), (21, "a", 1))
     rest = driven.operator.close()
@@ -172,7 +177,7 @@ def test_the_end_of_the_input_closes_every_window_in_order():
 
 @pytest.mark.parametrize("parts", [1, 3])
 @pytest.mark.parametrize("laned", [False, True])
-def test_what_is_kept_is_what_is_held(laned, parts):
+def test_what_is_kept_is_what_is_held(laned: Any, parts: Any) -> None:
     stream = counted(sl.tumbling("10ms", grace="50ms"), key="k")
     driven, kept = (Driven(stream, laned=laned) for _ in range(2))
     for number in range(30):
@@ -185,7 +190,7 @@ def test_what_is_kept_is_what_is_held(laned, parts):
     assert driven.operator.close().data.equals(kept.operator.close().data)
 
 
-def test_a_closed_window_is_dropped_whole():
+def test_a_closed_window_is_dropped_whole() -> None:
     driven = Driven(counted(sl.tumbling("10ms")))
     driven.send((5, "a", 1), (15, "a", 1))
     driven.commit()
@@ -195,7 +200,7 @@ def test_a_closed_window_is_dropped_whole():
     assert [name.split("/")[1] for name in driven.kept] == [f"{30:015d}"]
 
 
-def test_a_window_that_opens_and_closes_between_two_commits_is_never_written():
+def test_a_window_that_opens_and_closes_between_two_commits_is_never_written() -> None:
     driven = Driven(counted(sl.tumbling("10ms")))
     driven.send((5, "a", 1))
     driven.send((30, "a", 1))
@@ -203,7 +208,7 @@ def test_a_window_that_opens_and_closes_between_two_commits_is_never_written():
     assert [name.split("/")[1] for name in driven.kept] == [f"{30:015d}"]
 
 
-def test_a_window_is_kept_in_few_frames_however_often_it_is_committed():
+def test_a_window_is_kept_in_few_frames_however_often_it_is_committed() -> None:
     driven = Driven(counted(sl.tumbling("1h")))
     for number in range(200):
         driven.send((number, str(number % 40), 1))
@@ -212,7 +217,7 @@ def test_a_window_is_kept_in_few_frames_however_often_it_is_committed():
     assert sum(frame.height for frame in driven.kept.values()) < 100
 
 
-def test_it_tells_how_much_it_holds():
+def test_it_tells_how_much_it_holds() -> None:
     driven = Driven(counted(sl.tumbling("10ms")))
     assert driven.operator.holding().rows == 0
     assert driven.operator.holding().oldest is None
@@ -222,7 +227,7 @@ def test_it_tells_how_much_it_holds():
     assert holding.bytes > 0
 
 
-def test_final_results_are_of_windows():
+def test_final_results_are_of_windows() -> None:
     with pytest.raises(TypeError, match="final results are of windows"):
         FinalWindows(events().group_by("k").agg(pl.len()).node, laned=False)
 
@@ -241,7 +246,7 @@ KEY_TYPES = {
 
 
 @pytest.mark.parametrize(("dtype", "sent", "order"), KEY_TYPES.values(), ids=KEY_TYPES)
-def test_keys_of_any_type_are_groups_null_among_them(dtype, sent, order):
+def test_keys_of_any_type_are_groups_null_among_them(dtype: Any, sent: Any, order: Any) -> None:
     stream = sl.Kafka("localhost:9092").stream("events", schema={"k": dtype})
     with StreamTester(stream.group_by("k").window(sl.tumbling("1m")).agg(pl.len().alias("n"))) as t:
         for key in sent:
@@ -249,10 +254,10 @@ def test_keys_of_any_type_are_groups_null_among_them(dtype, sent, order):
         t.restart()
         t.send_batch("events", [{"value": {"k": key}, "timestamp": 1} for key in sent], wrapped=True)
         t.close_input()
-        assert [(r.key, r.value["n"]) for r in t.read()] == [(key, 2) for key in order]
+        assert [(r.key, columns(r)["n"]) for r in t.read()] == [(key, 2) for key in order]
 
 
-def test_aggregations_that_keep_rows_see_them_in_order_of_arrival_across_restarts():
+def test_aggregations_that_keep_rows_see_them_in_order_of_arrival_across_restarts() -> None:
     stream = (
         events().group_by("k").window(sl.tumbling("1m")).agg(pl.col("x").implode(), pl.col("x").first().alias("first"))
     )
@@ -262,5 +267,5 @@ def test_aggregations_that_keep_rows_see_them_in_order_of_arrival_across_restart
             t.restart()
         t.close_input()
         (record,) = t.read()
-    assert record.value["x"] == [3, 1, None, 2]
-    assert record.value["first"] == 3
+    assert columns(record)["x"] == [3, 1, None, 2]
+    assert columns(record)["first"] == 3

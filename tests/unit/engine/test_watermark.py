@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 from hypothesis import given
@@ -9,7 +11,7 @@ from streamlab.engine.batch import MADE, Rows
 from streamlab.engine.watermark import ALWAYS, NEVER, OPEN, Clock, Gate, Merged, Shifted, Signal
 
 
-def rows(records, first=0):
+def rows(records: Any, first: Any = 0) -> Any:
     """Return rows of (partition, time), or (partition, time, arrival index)."""
     index = [record[2] if len(record) > 2 else first + place for place, record in enumerate(records)]
     partition, time = ([record[n] for record in records] for n in (0, 1))
@@ -17,7 +19,7 @@ def rows(records, first=0):
     return Rows(pl.DataFrame(height=len(records)), *columns)
 
 
-def clock(times, idle=None):
+def clock(times: Any, idle: Any = None) -> Any:
     """Return a clock of partitions that stand at these times."""
     made = Clock()
     made.ensure(len(times))
@@ -26,36 +28,36 @@ def clock(times, idle=None):
     return made
 
 
-def numbers(*values):
+def numbers(*values: Any) -> Any:
     return np.array(values, np.int64)
 
 
-def test_the_stream_time_of_a_partition_is_its_largest_event_time():
+def test_the_stream_time_of_a_partition_is_its_largest_event_time() -> None:
     signal = clock([5, 0]).advance(rows([(0, 3), (1, 7), (0, 9), (1, 2), (0, 4)]))
     assert signal.reached.tolist() == [5, 7, 9, 7, 9]
     assert signal.end.tolist() == [9, 7]
 
 
-def test_a_partition_that_has_not_spoken_holds_the_watermark_unless_it_is_idle():
+def test_a_partition_that_has_not_spoken_holds_the_watermark_unless_it_is_idle() -> None:
     assert Gate(laned=False).advance([clock([5, None]).advance(rows([(0, 9)]))]).after.tolist() == [NEVER]
     assert Gate(laned=False).advance([clock([5, None], {1: NEVER}).advance(rows([(0, 9)]))]).after.tolist() == [9]
 
 
-def test_new_partitions_have_not_spoken():
+def test_new_partitions_have_not_spoken() -> None:
     watching = clock([5])
     watching.ensure(3)
     assert watching.stream_time.tolist() == [5, NEVER, NEVER]
     assert watching.advance(rows([(3, 1)])).end.tolist() == [5, NEVER, NEVER, 1]
 
 
-def test_a_watermark_is_the_smallest_of_all_signals():
+def test_a_watermark_is_the_smallest_of_all_signals() -> None:
     gate = Gate(laned=False)
     signals = [clock([10, 8]).advance(rows([])), clock([5]).advance(rows([]))]
     assert gate.advance(signals).after.tolist() == [5]
     assert gate.to_json() == [5]
 
 
-def test_a_watermark_never_goes_back():
+def test_a_watermark_never_goes_back() -> None:
     gate = Gate(laned=False)
     gate.advance([clock([10, 0], {1: NEVER}).advance(rows([]))])
     marks = gate.advance([clock([10, 0]).advance(rows([(1, 3)]))])
@@ -64,7 +66,7 @@ def test_a_watermark_never_goes_back():
     assert gate.advance([clock([12, 20]).advance(rows([]))]).after.tolist() == [12]
 
 
-def test_it_goes_on_from_what_was_kept():
+def test_it_goes_on_from_what_was_kept() -> None:
     gate = Gate(laned=True)
     gate.advance([clock([10, 3]).advance(rows([]))])
     other = Gate(laned=True)
@@ -77,13 +79,13 @@ def test_it_goes_on_from_what_was_kept():
     assert again.idle.tolist() == [False, True]
 
 
-def test_it_stays_as_it_stands_while_all_partitions_are_idle_and_history():
+def test_it_stays_as_it_stands_while_all_partitions_are_idle_and_history() -> None:
     gate = Gate(laned=False)
     gate.advance([clock([10, 4]).advance(rows([]))])
     assert gate.advance([clock([10, 4], {0: NEVER, 1: NEVER}).advance(rows([]))]).after.tolist() == [4]
 
 
-def test_of_a_live_stream_that_went_quiet_it_moves_on_with_the_wall_clock():
+def test_of_a_live_stream_that_went_quiet_it_moves_on_with_the_wall_clock() -> None:
     """Largest stream time + time since the last record - idle timeout."""
     gate = Gate(laned=False)
     quiet = {0: 500, 1: 200}  # the last record came 200 beyond the timeout ago
@@ -92,17 +94,17 @@ def test_of_a_live_stream_that_went_quiet_it_moves_on_with_the_wall_clock():
     assert Gate(laned=False).advance([c.advance(rows([])) for c in (one, other)]).after.tolist() == [10_200]
 
 
-def test_one_partition_that_is_not_idle_keeps_the_wall_clock_out():
+def test_one_partition_that_is_not_idle_keeps_the_wall_clock_out() -> None:
     assert Gate(laned=False).advance([clock([10, 4], {0: 500}).advance(rows([]))]).after.tolist() == [4]
 
 
-def test_with_a_task_a_partition_each_has_a_watermark_of_its_own():
+def test_with_a_task_a_partition_each_has_a_watermark_of_its_own() -> None:
     signal = clock([10, 4, 7, None], {1: 100, 2: NEVER, 3: NEVER}).advance(rows([(0, 12)]))
     marks = Gate(laned=True).advance([signal])
     assert marks.after.tolist() == [12, 104, 7, NEVER]
 
 
-def test_a_row_is_judged_by_the_watermark_right_after_its_own_record():
+def test_a_row_is_judged_by_the_watermark_right_after_its_own_record() -> None:
     given_rows = rows([(0, 10), (1, 5), (0, 20), (1, 30)])
     marks = Gate(laned=False).advance([clock([0, 0]).advance(given_rows)])
     assert marks.at(given_rows, np.zeros(4, np.int64)).tolist() == [0, 5, 5, 20]
@@ -110,7 +112,7 @@ def test_a_row_is_judged_by_the_watermark_right_after_its_own_record():
     assert lanes.at(given_rows, given_rows.partition).tolist() == [10, 5, 20, 30]
 
 
-def test_rows_that_an_operator_made_are_judged_by_the_watermark_before_the_batch():
+def test_rows_that_an_operator_made_are_judged_by_the_watermark_before_the_batch() -> None:
     signal = clock([3]).advance(rows([(0, 10), (0, 20)]))
     gate = Gate(laned=False)
     gate.load([3])
@@ -118,7 +120,7 @@ def test_rows_that_an_operator_made_are_judged_by_the_watermark_before_the_batch
     assert gate.advance([signal]).at(mixed, np.zeros(3, np.int64)).tolist() == [3, 10, 20]
 
 
-def test_all_rows_of_one_record_are_judged_alike():
+def test_all_rows_of_one_record_are_judged_alike() -> None:
     """A record that was exploded has taken its partition as far as the newest of its rows says."""
     exploded = rows([(0, 1, 0), (0, 9, 0), (0, 2, 0), (0, 3, 1)])
     for laned in (False, True):
@@ -126,14 +128,14 @@ def test_all_rows_of_one_record_are_judged_alike():
         assert marks.at(exploded, np.zeros(4, np.int64)).tolist() == [9, 9, 9, 9]
 
 
-def test_a_partition_that_wakes_is_left_out_until_its_own_record():
+def test_a_partition_that_wakes_is_left_out_until_its_own_record() -> None:
     given_rows = rows([(0, 50), (0, 10), (1, 20), (0, 60)])
     marks = Gate(laned=False).advance([clock([0, 5], {1: NEVER}).advance(given_rows)])
     assert marks.at(given_rows, np.zeros(4, np.int64)).tolist() == [50, 50, 50, 50]
     assert marks.after.tolist() == [50]
 
 
-def test_a_partition_that_was_idle_wakes_at_its_record_though_the_whole_batch_is_known_of():
+def test_a_partition_that_was_idle_wakes_at_its_record_though_the_whole_batch_is_known_of() -> None:
     watching = clock([0, 5], {1: NEVER})
     watching.advance(rows([]))
     watching.set_idle({})
@@ -142,7 +144,7 @@ def test_a_partition_that_was_idle_wakes_at_its_record_though_the_whole_batch_is
     assert watching.advance(rows([(0, 60)])).awake.tolist() == [ALWAYS, ALWAYS]
 
 
-def test_a_stream_with_its_event_time_taken_anew_wakes_with_the_source():
+def test_a_stream_with_its_event_time_taken_anew_wakes_with_the_source() -> None:
     source = clock([0, 5], {1: NEVER}).advance(rows([(0, 50), (1, 20), (0, 60)]))
     restamped = Clock()
     signal = restamped.follow(source, rows([(0, 500, 0), (0, 600, 2)]))  # the row of partition 1 was filtered out
@@ -152,14 +154,14 @@ def test_a_stream_with_its_event_time_taken_anew_wakes_with_the_source():
     assert restamped.stream_time.tolist() == [600, NEVER]
 
 
-def test_an_operator_passes_on_the_smallest_event_time_that_it_can_still_emit():
+def test_an_operator_passes_on_the_smallest_event_time_that_it_can_still_emit() -> None:
     watermarks = Gate(laned=False).advance([clock([100, 40]).advance(rows([]))])
     second = Gate(laned=False)
     assert second.advance([Shifted(watermarks, 15)]).after.tolist() == [25]
     assert Shifted(Gate(laned=False).advance([clock([None]).advance(rows([]))]), 15).final == NEVER
 
 
-def test_of_a_task_a_partition_those_that_stand_still_hold_nothing_back():
+def test_of_a_task_a_partition_those_that_stand_still_hold_nothing_back() -> None:
     lanes = Gate(laned=True).advance([clock([100, 40, None], {1: NEVER, 2: NEVER}).advance(rows([]))])
     assert Gate(laned=False).advance([Shifted(lanes, 10)]).after.tolist() == [90]
     moving = Gate(laned=True).advance([clock([100, 40], {1: 20}).advance(rows([]))])
@@ -170,7 +172,7 @@ def test_of_a_task_a_partition_those_that_stand_still_hold_nothing_back():
     assert gate.advance([Shifted(still, 10)]).after.tolist() == [3]
 
 
-def test_a_task_a_partition_passes_its_watermark_on_to_the_same_task():
+def test_a_task_a_partition_passes_its_watermark_on_to_the_same_task() -> None:
     lanes = Gate(laned=True).advance([clock([100, 40]).advance(rows([]))])
     assert Gate(laned=True).advance([Shifted(lanes, 10)]).after.tolist() == [90, 30]
 
@@ -178,18 +180,18 @@ def test_a_task_a_partition_passes_its_watermark_on_to_the_same_task():
 class Naive:
     """Watermarks record by record, in plain Python."""
 
-    def __init__(self, sources):
+    def __init__(self, sources: Any) -> None:
         self.times = [[None] * count for count in sources]
         self.idle = [set() for _ in sources]
         self.mark = None
 
-    def hear(self, source, partition, time):
+    def hear(self, source: Any, partition: Any, time: Any) -> Any:
         times = self.times[source]
         times[partition] = time if times[partition] is None else max(time, times[partition])
         self.idle[source].discard(partition)
         return self.now()
 
-    def now(self):
+    def now(self) -> Any:
         awake = [
             time
             for source, times in enumerate(self.times)
@@ -202,7 +204,7 @@ class Naive:
 
 
 @st.composite
-def histories(draw):
+def histories(draw: Any) -> Any:
     """Draw partitions of two sources, and batches: who is idle, and records as (source, partition, time)."""
     sources = draw(st.sampled_from([(1,), (3,), (2, 2)]))
     places = [(source, partition) for source, count in enumerate(sources) for partition in range(count)]
@@ -212,7 +214,7 @@ def histories(draw):
 
 
 @given(histories())
-def test_watermarks_are_those_of_one_record_at_a_time(history):
+def test_watermarks_are_those_of_one_record_at_a_time(history: Any) -> None:
     sources, batches = history
     clocks, gate, naive = [Clock() for _ in sources], Gate(laned=False), Naive(sources)
     for watch, count in zip(clocks, sources, strict=True):
@@ -234,11 +236,11 @@ def test_watermarks_are_those_of_one_record_at_a_time(history):
             assert marks.at(mine, np.zeros(mine.height, np.int64)).tolist() == [expected[place] for place in mine.index]
 
 
-def test_signals_are_told_apart_though_they_say_the_same():
+def test_signals_are_told_apart_though_they_say_the_same() -> None:
     one, other = (Signal(*[numbers(1)] * 7) for _ in range(2))
     assert len({one, other}) == 2
     assert len({Shifted(Merged([one], numbers(0), numbers(0)), 1) for _ in range(2)}) == 2
 
 
-def test_open_and_never_are_beyond_every_event_time():
+def test_open_and_never_are_beyond_every_event_time() -> None:
     assert NEVER < -(1 << 54) < 0 < 1 << 54 < OPEN

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 
@@ -20,7 +22,7 @@ SCHEMA = pl.Schema(
 x, f, s, b, t = (pl.col(name) for name in "xfsbt")
 
 
-def kind(expr):
+def kind(expr: Any) -> Any:
     output = pl.LazyFrame(schema=SCHEMA).group_by("k").agg(expr.alias("made")).collect_schema()["made"]
     found = partial(expr, SCHEMA, output, 0)
     return None if found is None else found.kind
@@ -51,7 +53,7 @@ KNOWN = {
 
 
 @pytest.mark.parametrize(("name", "expr"), [(name, expr) for name, exprs in KNOWN.items() for expr in exprs])
-def test_what_can_be_put_together_from_parts_is_recognised_under_any_name(name, expr):
+def test_what_can_be_put_together_from_parts_is_recognised_under_any_name(name: Any, expr: Any) -> None:
     assert kind(expr) == name
     assert kind(expr.alias("other")) == name
 
@@ -80,15 +82,15 @@ def test_what_can_be_put_together_from_parts_is_recognised_under_any_name(name, 
         pl.corr("x", "f"),
     ],
 )  # fmt: skip
-def test_what_needs_the_rows_is_left_to_polars(expr):
+def test_what_needs_the_rows_is_left_to_polars(expr: Any) -> None:
     assert kind(expr) is None
 
 
-def step(*exprs, by=("k",)):
+def step(*exprs: Any, by: Any = ("k",)) -> Any:
     return sl.Kafka("localhost:9092").stream("events", schema=SCHEMA).group_by(*by).agg(*exprs).node
 
 
-def test_one_aggregation_that_needs_the_rows_is_named():
+def test_one_aggregation_that_needs_the_rows_is_named() -> None:
     assert keeps_rows(step(pl.len(), x.sum())) == []
     assert keeps_rows(step(pl.len(), x.median(), s.n_unique().alias("kinds"))) == [
         'col("x").median()',
@@ -96,12 +98,12 @@ def test_one_aggregation_that_needs_the_rows_is_named():
     ]
 
 
-def test_what_goes_by_arrival_is_named():
+def test_what_goes_by_arrival_is_named() -> None:
     assert by_arrival(step(pl.len(), x.sum(), f.median())) == []
     assert by_arrival(step(x.last(), s.implode(), f.sort_by("t").last())) == ['col("x").last()', 'col("s").implode()']
 
 
-def test_a_column_of_parts_is_the_engines_own():
+def test_a_column_of_parts_is_the_engines_own() -> None:
     found = partial(x.std(), SCHEMA, pl.Float64(), 3)
     assert found is not None
     assert {e.meta.output_name() for e in found.split} == {e.meta.output_name() for e in found.combine}
@@ -109,7 +111,7 @@ def test_a_column_of_parts_is_the_engines_own():
     assert found.finish.meta.output_name() == "x"
 
 
-def put_together(expr, output, *parts):
+def put_together(expr: Any, output: Any, *parts: Any) -> Any:
     """Return an aggregation of values cut into parts, by way of partial results."""
     found = partial(expr, SCHEMA, output, 0)
     assert found is not None
@@ -118,7 +120,7 @@ def put_together(expr, output, *parts):
     return pl.concat(made).select(found.combine).select(found.finish).to_series()
 
 
-def test_counts_do_not_wrap_in_32_bits():
+def test_counts_do_not_wrap_in_32_bits() -> None:
     found = partial(x.count(), SCHEMA, pl.UInt32(), 0)
     assert found is not None
     (name,) = (e.meta.output_name() for e in found.split)
@@ -126,7 +128,7 @@ def test_counts_do_not_wrap_in_32_bits():
     assert parts.select(found.combine).item() == 6_000_000_000
 
 
-def test_a_spread_of_large_values_close_together_keeps_its_digits():
+def test_a_spread_of_large_values_close_together_keeps_its_digits() -> None:
     base = 1_700_000_000_000
     made = put_together(x.var(), pl.Float64(), [base, base], [None], [base + 1_000], [base + 1_000, None], [])
     assert made.item() == pytest.approx(1e6 / 3, rel=1e-12)
@@ -134,7 +136,7 @@ def test_a_spread_of_large_values_close_together_keeps_its_digits():
     assert made.item() == pytest.approx((2 / 3) ** 0.5, rel=1e-12)
 
 
-def test_a_sum_of_single_precision_does_not_depend_on_the_cut():
+def test_a_sum_of_single_precision_does_not_depend_on_the_cut() -> None:
     values = [0.1, 1e6, -0.3, 7e-3, 12345.678, -1e6, 3.14, 2.71]
     sums = {
         put_together(pl.col("h").sum(), pl.Float32(), values[:n], values[n:]).item() for n in range(len(values) + 1)
@@ -159,13 +161,13 @@ NOTHING = [[], [None], [None, None]]
         (x.first(), None),
     ],
 )
-def test_parts_without_a_value_make_what_polars_makes_of_nothing(expr, value):
+def test_parts_without_a_value_make_what_polars_makes_of_nothing(expr: Any, value: Any) -> None:
     output = pl.LazyFrame(schema=SCHEMA).select(expr).collect_schema().dtypes()[0]
     assert put_together(expr, output, *NOTHING[1:]).item() == value
     assert pl.Series("x", [None], pl.Int64).to_frame().select(expr).item() == value
 
 
 @pytest.mark.parametrize(("ddof", "value"), [(0, 0.0), (1, None)])
-def test_the_spread_of_one_value_is_that_of_polars(ddof, value):
+def test_the_spread_of_one_value_is_that_of_polars(ddof: Any, value: Any) -> None:
     assert put_together(x.var(ddof=ddof), pl.Float64(), [None], [5], [None]).item() == value
     assert pl.Series([5]).var(ddof=ddof) == value

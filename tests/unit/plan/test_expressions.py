@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -129,7 +130,7 @@ OTHER_LENGTH = {
 
 
 @pytest.mark.parametrize("expr", SAFE.values(), ids=SAFE)
-def test_what_is_accepted_gives_each_row_the_same_value_alone_and_among_others(expr):
+def test_what_is_accepted_gives_each_row_the_same_value_alone_and_among_others(expr: Any) -> None:
     check_row_safe("select", expr, SCHEMA)
     together = ROWS.with_columns(expr)
     alone = pl.concat([ROWS[row : row + 1].with_columns(expr) for row in range(ROWS.height)])
@@ -137,13 +138,13 @@ def test_what_is_accepted_gives_each_row_the_same_value_alone_and_among_others(e
 
 
 @pytest.mark.parametrize("expr", UNSAFE.values(), ids=UNSAFE)
-def test_what_looks_at_other_rows_is_refused_with_the_valid_form(expr):
+def test_what_looks_at_other_rows_is_refused_with_the_valid_form(expr: Any) -> None:
     with pytest.raises(UnsafeExpressionError, match=r"select: .* needs more than one row.*(Use|Aggregate|Give|Polars)"):
         check_row_safe("select", expr, SCHEMA)
 
 
 @pytest.mark.parametrize("expr", OTHER_LENGTH.values(), ids=OTHER_LENGTH)
-def test_what_changes_the_number_of_rows_is_refused(expr):
+def test_what_changes_the_number_of_rows_is_refused(expr: Any) -> None:
     with pytest.raises(UnsafeExpressionError, match=r"^select: "):
         check_row_safe("select", expr, SCHEMA)
 
@@ -156,19 +157,19 @@ def test_what_changes_the_number_of_rows_is_refused(expr):
         pl.col("x").sum() + x.map_batches(len),
     ],
 )
-def test_a_python_function_is_refused_and_map_batches_named(expr):
+def test_a_python_function_is_refused_and_map_batches_named(expr: Any) -> None:
     with pytest.raises(UnsafeExpressionError, match=r"a Python function inside .* Write \.map_batches\(fn, schema="):
         check_row_safe("filter", expr, SCHEMA)
     with pytest.raises(UnsafeExpressionError, match="Python function"):
         hash(PlanExpr(expr))
 
 
-def test_an_expression_that_polars_cannot_judge_without_data_is_refused_in_plain_words():
+def test_an_expression_that_polars_cannot_judge_without_data_is_refused_in_plain_words() -> None:
     with pytest.raises(UnsafeExpressionError, match="Polars cannot tell without data"):
         check_row_safe("select", x.reinterpret(signed=False), SCHEMA)
 
 
-def test_the_part_that_is_not_safe_is_named_not_the_whole():
+def test_the_part_that_is_not_safe_is_named_not_the_whole() -> None:
     with pytest.raises(UnsafeExpressionError, match=r'filter: col\("x"\)\.mean\(\) needs'):
         check_row_safe("filter", (x > x.mean()) & (s == "a"), SCHEMA)
 
@@ -198,7 +199,7 @@ DIFFERENT = [
 ]
 
 
-def test_expressions_are_equal_only_when_they_do_the_same():
+def test_expressions_are_equal_only_when_they_do_the_same() -> None:
     made = [PlanExpr(expr) for expr in DIFFERENT]
     assert len(set(made)) == len(DIFFERENT)
     assert len({expr.canonical for expr in made}) == len(DIFFERENT)
@@ -208,25 +209,25 @@ def test_expressions_are_equal_only_when_they_do_the_same():
     assert PlanExpr(x) != "x"
 
 
-def test_expressions_print_on_one_line():
+def test_expressions_print_on_one_line() -> None:
     shown = str(PlanExpr(pl.when(x > 1).then(s).otherwise(pl.lit("no"))))
     assert "\n" not in shown
     assert "  " not in shown
 
 
-def test_names_are_columns_values_are_literals_and_lists_are_taken_apart():
+def test_names_are_columns_values_are_literals_and_lists_are_taken_apart() -> None:
     made = parse(["x", [y, "s"], 3, None, True, date(2020, 1, 1)], {"z": "x", "one": 1}, step="select")
     wanted = [pl.col("x"), y, s, pl.lit(3), pl.lit(None), pl.lit(True), pl.lit(date(2020, 1, 1))]  # noqa: FBT003  # a value
     wanted += [pl.col("x").alias("z"), pl.lit(1).alias("one")]
     assert [PlanExpr(expr) for expr in made] == [PlanExpr(expr) for expr in wanted]
 
 
-def test_a_when_left_open_gives_null_otherwise():
+def test_a_when_left_open_gives_null_otherwise() -> None:
     (made,) = parse([], {"z": pl.when(x > 1).then(1)}, step="select")
     assert ROWS.select(made)["z"].to_list() == [1, None, None, 1]
 
 
-def test_nothing_and_what_is_no_expression_are_refused():
+def test_nothing_and_what_is_no_expression_are_refused() -> None:
     with pytest.raises(PlanError, match="select: no expression given"):
         parse([], {}, step="select")
     with pytest.raises(PlanError, match=r"filter: <object object .* is no expression"):
@@ -247,14 +248,14 @@ def test_nothing_and_what_is_no_expression_are_refused():
         ),
     ],
 )
-def test_an_expression_of_several_columns_is_expanded_to_one_each(expr, made):
+def test_an_expression_of_several_columns_is_expanded_to_one_each(expr: Any, made: Any) -> None:
     found = expand([expr], SCHEMA)
     assert [e.meta.output_name() for e in found] == [e.meta.output_name() for e in made]
     assert ROWS.select(found).equals(ROWS.select(made))
     assert ROWS.select(found).equals(ROWS.select(expr))
 
 
-def test_expanding_keeps_values_that_json_has_not():
+def test_expanding_keeps_values_that_json_has_not() -> None:
     (made,) = expand([pl.selectors.float().fill_null(NAN).last()], SCHEMA)
     assert ROWS.head(3).select(made.is_nan()).item()
 
@@ -272,14 +273,14 @@ def test_expanding_keeps_values_that_json_has_not():
         x.get(0),
     ],
 )
-def test_an_aggregation_makes_one_value_of_a_group(expr):
+def test_an_aggregation_makes_one_value_of_a_group(expr: Any) -> None:
     assert is_aggregating(expr, SCHEMA)
 
 
 @pytest.mark.parametrize(
     "expr", [x, x * 2, x - x.mean(), x.unique(), x.head(2), pl.lit(1), pl.lit(None), x.filter(x > 1), x.upper_bound()]
 )
-def test_what_makes_a_value_a_row_or_none_at_all_is_no_aggregation(expr):
+def test_what_makes_a_value_a_row_or_none_at_all_is_no_aggregation(expr: Any) -> None:
     assert not is_aggregating(expr, SCHEMA)
 
 
@@ -298,11 +299,11 @@ def test_what_makes_a_value_a_row_or_none_at_all_is_no_aggregation(expr):
         (x + pl.Series([1, 2]), False),
     ],
 )
-def test_rows_stand_alone_where_parts_can_be_worked_out_one_by_one(expr, alone):
+def test_rows_stand_alone_where_parts_can_be_worked_out_one_by_one(expr: Any, alone: Any) -> None:
     assert rows_stand_alone(expr, SCHEMA, same_length=False) == alone
 
 
-def test_a_filter_does_not_keep_the_number_of_rows():
+def test_a_filter_does_not_keep_the_number_of_rows() -> None:
     assert not rows_stand_alone(x.filter(x > 1), SCHEMA, same_length=True)
     assert rows_stand_alone(x * 2, SCHEMA, same_length=True)
 
@@ -326,5 +327,5 @@ def test_a_filter_does_not_keep_the_number_of_rows():
         (pl.lit("Last") + pl.len().cast(pl.String), False),
     ],
 )
-def test_what_goes_by_the_place_of_rows_is_known(expr, placed):
+def test_what_goes_by_the_place_of_rows_is_known(expr: Any, placed: Any) -> None:
     assert goes_by_place(expr) == placed

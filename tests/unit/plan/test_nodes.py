@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 
 import streamlab as sl
 from streamlab.errors import DurationError, PlanError, UnknownColumnError, UnsafeExpressionError
 
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "carrier": pl.String,
     "delay": pl.Float64,
     "seats": pl.Int64,
@@ -18,7 +20,7 @@ KAFKA = sl.Kafka("localhost:9092")
 delay, seats = pl.col("delay"), pl.col("seats")
 
 
-def flights(schema=SCHEMA, **settings):
+def flights(schema: Any = SCHEMA, **settings: Any) -> Any:
     return KAFKA.stream("flights", schema=schema, **settings)
 
 
@@ -44,7 +46,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize("write", UNKNOWN.values(), ids=UNKNOWN)
-def test_an_unknown_column_is_refused_where_it_is_written_with_the_near_miss(write):
+def test_an_unknown_column_is_refused_where_it_is_written_with_the_near_miss(write: Any) -> None:
     with pytest.raises(
         UnknownColumnError, match=r"no column 'carier'; the stream has \['carrier', .* Did you mean 'carrier'\?"
     ) as raised:
@@ -115,20 +117,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("write", "told"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_run_is_refused_where_it_is_written(write, told):
+def test_what_cannot_run_is_refused_where_it_is_written(write: Any, told: Any) -> None:
     with pytest.raises(PlanError, match=told) as raised:
         write()
     assert "polars" not in type(raised.value).__module__
 
 
-def test_an_unsafe_expression_and_a_bad_duration_have_classes_of_their_own():
+def test_an_unsafe_expression_and_a_bad_duration_have_classes_of_their_own() -> None:
     with pytest.raises(UnsafeExpressionError):
         flights().filter(delay > delay.mean())
     with pytest.raises(DurationError):
         flights(idle_timeout="5 minutes")
 
 
-def test_a_stream_is_inert_and_immutable():
+def test_a_stream_is_inert_and_immutable() -> None:
     stream = flights()
     stream.filter(seats > 1).select("carrier").rename({"carrier": "c"})
     assert stream.schema == pl.Schema(SCHEMA)
@@ -151,7 +153,7 @@ SCHEMAS = {
 
 
 @pytest.mark.parametrize(("write", "schema"), SCHEMAS.values(), ids=SCHEMAS)
-def test_the_schema_of_every_step_is_known_without_data(write, schema):
+def test_the_schema_of_every_step_is_known_without_data(write: Any, schema: Any) -> None:
     assert dict(write().schema) == dict(pl.Schema(schema))
 
 
@@ -183,10 +185,10 @@ KEYS = {
 
 
 @pytest.mark.parametrize(("write", "key"), KEYS.values(), ids=KEYS)
-def test_a_promised_key_is_followed_as_long_as_its_column_is_the_same(write, key):
+def test_a_promised_key_is_followed_as_long_as_its_column_is_the_same(write: Any, key: Any) -> None:
     assert write(flights(key="carrier")).node.key == key
 
 
 @pytest.mark.parametrize(("write", "_"), KEYS.values(), ids=KEYS)
-def test_without_a_promise_there_is_no_key(write, _):  # the other half of the pairs
+def test_without_a_promise_there_is_no_key(write: Any, _: Any) -> None:  # the other half of the pairs
     assert write(flights()).node.key is None

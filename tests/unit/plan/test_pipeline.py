@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 
@@ -10,11 +12,11 @@ from streamlab.plan.pipeline import difference
 SCHEMA = {"k": pl.String, "x": pl.Int64}
 
 
-def stream(topic="events", **settings):
+def stream(topic: Any = "events", **settings: Any) -> Any:
     return sl.Kafka("localhost:9092").stream(topic, schema=SCHEMA, **settings)
 
 
-def counts(by="k", name=None, size="1m", events=None):
+def counts(by: Any = "k", name: Any = None, size: Any = "1m", events: Any = None) -> Any:
     events = stream() if events is None else events
     return events.group_by(by).window(sl.tumbling(size), name=name).agg(pl.len())
 
@@ -59,24 +61,24 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("write", "told"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_one_job_is_refused_where_it_is_written(write, told):
+def test_what_cannot_be_one_job_is_refused_where_it_is_written(write: Any, told: Any) -> None:
     with pytest.raises(PlanError, match=told):
         write()
 
 
-def test_one_step_may_feed_two_sinks_even_if_it_was_written_twice():
+def test_one_step_may_feed_two_sinks_even_if_it_was_written_twice() -> None:
     one, again = counts(), counts()
     plan = sl.Pipeline([one.sink_table("x"), again.sink_parquet("y"), again.late.sink_parquet("late")]).plan
     assert list(plan.steps) == ["tumbling-1m-by-k", "table:x"]
     assert {source.topic for source in plan.sources} == {"events"}
 
 
-def test_two_frames_of_two_names_are_two_streams():
+def test_two_frames_of_two_names_are_two_streams() -> None:
     frames = [sl.from_frame(pl.DataFrame({"t": [n]}), event_time="t", topic=str(n)) for n in (1, 2)]
     assert sorted(sl.concat(frames).collect()["t"].to_list()) == [1, 2]
 
 
-def test_steps_and_tables_are_found_by_name_with_what_their_state_fits():
+def test_steps_and_tables_are_found_by_name_with_what_their_state_fits() -> None:
     plan = sl.Pipeline(
         [counts(name="minutes").sink_table("x"), stream().group_by("k").agg(pl.len()).sink_table("y")]
     ).plan
@@ -84,11 +86,11 @@ def test_steps_and_tables_are_found_by_name_with_what_their_state_fits():
     assert len(set(plan.steps.values())) == 4
 
 
-def steps(*sinks):
+def steps(*sinks: Any) -> Any:
     return sl.Pipeline(list(sinks), name="job").plan
 
 
-def test_the_difference_of_two_plans_says_what_each_step_would_keep_or_lose():
+def test_the_difference_of_two_plans_says_what_each_step_would_keep_or_lose() -> None:
     kept = steps(
         counts("k", "a").sink_table("x"), counts("x", "b").sink_table("y"), counts("k", "old").sink_parquet("z")
     )
@@ -109,14 +111,14 @@ def test_the_difference_of_two_plans_says_what_each_step_would_keep_or_lose():
     ]
 
 
-def test_a_change_outside_the_steps_is_told_as_such():
+def test_a_change_outside_the_steps_is_told_as_such() -> None:
     kept = steps(counts(name="a").sink_table("x"))
     plan = steps(counts(name="a", events=stream().filter(x=1)).sink_table("x"))
     assert plan.fingerprint != kept.fingerprint
     assert "What feeds the steps, or where results go, has changed." in str(difference(plan, kept.steps))
 
 
-def test_a_renamed_step_changes_the_plan_since_its_state_would_not_be_found():
+def test_a_renamed_step_changes_the_plan_since_its_state_would_not_be_found() -> None:
     kept, plan = (steps(counts(name=name).sink_table("x")) for name in ("delays", "delay"))
     assert plan.fingerprint != kept.fingerprint
     assert "+ delay: new, starts empty. Did you mean 'delays'?" in str(difference(plan, kept.steps))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 import pytest
@@ -10,20 +11,20 @@ from streamlab.errors import DurationError, PlanError, UnsafeExpressionError
 from streamlab.plan.schema import TIME
 from streamlab.plan.windows import Tumbling
 
-SCHEMA = {"carrier": pl.String, "dest": pl.String, "delay": pl.Float64, "seats": pl.Int64, "a/b": pl.String}
-BOUNDS = {"window_start": TIME, "window_end": TIME}
+SCHEMA: dict[str, Any] = {"carrier": pl.String, "dest": pl.String, "delay": pl.Float64, "seats": pl.Int64, "a/b": pl.String}
+BOUNDS: dict[str, Any] = {"window_start": TIME, "window_end": TIME}
 seats = pl.col("seats")
 
 
-def flights(**settings):
+def flights(**settings: Any) -> Any:
     return sl.Kafka("localhost:9092").stream("flights", schema=SCHEMA, **settings)
 
 
-def windowed(*by, emit="final", name=None, window=None):
+def windowed(*by: Any, emit: Any = "final", name: Any = None, window: Any = None) -> Any:
     return flights().group_by(*by).window(window or sl.tumbling("1m"), emit=emit, name=name)
 
 
-def test_lengths_of_windows_are_written_as_texts_or_timedeltas():
+def test_lengths_of_windows_are_written_as_texts_or_timedeltas() -> None:
     assert sl.tumbling("1h", grace="10m", offset="5m") == Tumbling(3_600_000, 600_000, 300_000)
     assert sl.tumbling(timedelta(hours=1)) == sl.tumbling("60m") == Tumbling(3_600_000, 0, 0)
 
@@ -43,12 +44,12 @@ def test_lengths_of_windows_are_written_as_texts_or_timedeltas():
         (lambda: sl.tumbling("1m", grace="99999999999999w"), "tumbling: grace .* is longer than event times reach"),
     ],
 )
-def test_lengths_that_make_no_window_are_refused(write, told):
+def test_lengths_that_make_no_window_are_refused(write: Any, told: Any) -> None:
     with pytest.raises(DurationError, match=told):
         write()
 
 
-def test_an_offset_must_be_less_than_the_size():
+def test_an_offset_must_be_less_than_the_size() -> None:
     with pytest.raises(PlanError, match="offset 1m must be less than the size, 1m"):
         sl.tumbling("1m", offset="1m")
 
@@ -88,39 +89,39 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("write", "told"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_aggregated_is_refused_where_it_is_written(write, told):
+def test_what_cannot_be_aggregated_is_refused_where_it_is_written(write: Any, told: Any) -> None:
     with pytest.raises(PlanError, match=told):
         write()
 
 
-def test_a_python_function_in_an_aggregation_is_refused():
+def test_a_python_function_in_an_aggregation_is_refused() -> None:
     with pytest.raises(UnsafeExpressionError, match="Python function"):
         windowed("carrier").agg(seats.map_batches(lambda values: values.sum(), return_dtype=pl.Int64))
 
 
-def test_results_have_the_grouping_columns_the_bounds_and_the_aggregations():
+def test_results_have_the_grouping_columns_the_bounds_and_the_aggregations() -> None:
     made = windowed("carrier", "dest").agg(pl.len(), seats.mean(), pl.col("delay").max().alias("worst"))
     aggregations = {"len": pl.UInt32, "seats": pl.Float64, "worst": pl.Float64}
     assert dict(made.schema) == dict(pl.Schema({"carrier": pl.String, "dest": pl.String, **BOUNDS, **aggregations}))
 
 
-def test_a_table_for_ever_has_no_bounds():
+def test_a_table_for_ever_has_no_bounds() -> None:
     made = flights().group_by(short=pl.col("carrier").str.head(1)).agg(pl.len())
     assert dict(made.schema) == dict(pl.Schema({"short": pl.String, "len": pl.UInt32}))
     assert made.node.keys == ("short",)
 
 
-def test_without_grouping_columns_all_rows_are_one_group():
+def test_without_grouping_columns_all_rows_are_one_group() -> None:
     assert dict(windowed().agg(pl.len()).schema) == dict(pl.Schema({**BOUNDS, "len": pl.UInt32}))
     assert flights().group_by().agg(pl.len()).node.keys == ()
 
 
-def test_selectors_leave_the_grouping_columns_out():
+def test_selectors_leave_the_grouping_columns_out() -> None:
     made = windowed("carrier").agg(pl.all().first())
     assert list(made.schema) == ["carrier", *BOUNDS, "dest", "delay", "seats", "a/b"]
 
 
-def test_final_results_are_events_and_updates_are_a_table():
+def test_final_results_are_events_and_updates_are_a_table() -> None:
     assert isinstance(windowed("carrier").agg(pl.len()), sl.StreamFrame)
     assert isinstance(windowed("carrier", emit="updates").agg(pl.len()), sl.StreamTable)
     assert isinstance(flights().group_by("carrier").agg(pl.len()), sl.StreamTable)
@@ -139,15 +140,15 @@ def test_final_results_are_events_and_updates_are_a_table():
         (windowed("a/b").agg(pl.len()), "tumbling-1m-by-a-b"),
     ],
 )
-def test_a_step_is_named_by_the_person_or_by_what_it_does(made, name):
+def test_a_step_is_named_by_the_person_or_by_what_it_does(made: Any, name: Any) -> None:
     assert made.node.name == name
 
 
-def test_late_rows_have_the_columns_of_the_steps_input_the_window_and_the_watermark():
+def test_late_rows_have_the_columns_of_the_steps_input_the_window_and_the_watermark() -> None:
     late = flights().select("carrier", "seats").group_by("carrier").window(sl.tumbling("1m")).agg(pl.len()).late
     assert dict(late.schema) == dict(pl.Schema({"carrier": pl.String, "seats": pl.Int64, **BOUNDS, "watermark": TIME}))
 
 
-def test_late_is_found_behind_row_by_row_steps():
+def test_late_is_found_behind_row_by_row_steps() -> None:
     made = windowed("carrier", name="delays").agg(pl.len()).filter(pl.col("len") > 1).select("len")
     assert made.late.explain().startswith("late rows of [delays]")
