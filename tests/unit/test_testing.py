@@ -75,7 +75,10 @@ def test_records_of_a_batch_may_say_key_timestamp_and_partition() -> None:
             ],
             wrapped=True,
         )
-        found = [(columns(r)["_key"], columns(r)["_timestamp"], columns(r)["_partition"], columns(r)["_offset"]) for r in t.read()]
+        found = [
+            (columns(r)["_key"], columns(r)["_timestamp"], columns(r)["_partition"], columns(r)["_offset"])
+            for r in t.read()
+        ]
     assert found == [(b"left", instant(5), 1, 0), (b"7", instant(6), 0, 0), (b"\x00", instant(7), 1, 1)]
 
 
@@ -120,7 +123,7 @@ def test_what_is_asked_for_and_is_not_there_is_refused_with_the_near_miss(use: A
 
 def test_what_cannot_be_driven_is_refused() -> None:
     with pytest.raises(PlanError, match="DataFrame cannot be driven; give a stream, a table or a Pipeline"):
-        StreamTester(pl.DataFrame())
+        StreamTester(pl.DataFrame())  # type: ignore[arg-type]  # that is the mistake
     with pytest.raises(PlanError, match="partitions=0; a topic has one or more"):
         StreamTester(events(), partitions=0)
     with pytest.raises(PlanError, match="the plan joins no table"):

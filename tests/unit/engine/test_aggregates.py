@@ -20,7 +20,7 @@ from streamlab.plan.windows import Aggregate
 from tests.properties.aggregations import FUNCTIONS
 
 NAN, INF = float("nan"), float("inf")
-COLUMNS = {
+COLUMNS: dict[str, Any] = {
     "i8": (pl.Int8(), [-128, 127, 0, 5]),
     "u8": (pl.UInt8(), [255, 0, 7]),
     "i32": (pl.Int32(), [2**31 - 1, -(2**31), 3]),

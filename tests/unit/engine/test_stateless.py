@@ -15,7 +15,13 @@ from streamlab.errors import StepError
 from streamlab.plan.nodes import Node
 from streamlab.testing import StreamTester
 
-SCHEMA: dict[str, Any] = {"k": pl.String, "x": pl.Int64, "f": pl.Float64, "l": pl.List(pl.Int64), "m": pl.List(pl.String)}
+SCHEMA: dict[str, Any] = {
+    "k": pl.String,
+    "x": pl.Int64,
+    "f": pl.Float64,
+    "l": pl.List(pl.Int64),
+    "m": pl.List(pl.String),
+}
 DATA = {
     "k": ["a", "b", None, "a"],
     "x": [1, 2, None, -4],
@@ -35,8 +41,10 @@ def columns(record: Any) -> Any:
 
 
 def rows() -> Any:
-    beside = [np.array(values, np.int64) for values in ([10, 20, 30, 40], [0, 1, 0, 1], [5, 6, 7, 8], [0, 1, 2, 3])]
-    return Rows(pl.DataFrame(DATA, schema=SCHEMA), *beside)
+    time, partition, offset, index = (
+        np.array(values, np.int64) for values in ([10, 20, 30, 40], [0, 1, 0, 1], [5, 6, 7, 8], [0, 1, 2, 3])
+    )
+    return Rows(pl.DataFrame(DATA, schema=SCHEMA), time, partition, offset, index)
 
 
 def run(stream: Any, given: Any = None) -> Any:

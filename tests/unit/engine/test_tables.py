@@ -167,7 +167,8 @@ def rows(*records: Any) -> Any:
     data = pl.DataFrame(
         {"k": [r[0] for r in records], "x": [r[1] for r in records]}, schema={"k": pl.String, "x": pl.Int64}
     )
-    made = Rows(data, *(np.arange(len(records)) for _ in range(4)))
+    place = np.arange(len(records))
+    made = Rows(data, place, place, place, place)
     gone = np.array([len(r) > 2 and r[2] for r in records])
     return replace(made, deleted=gone) if gone.any() else made
 
@@ -187,7 +188,8 @@ def test_a_deletion_takes_the_key_away_and_what_comes_after_it_in_the_batch_coun
 
 
 def test_a_table_comes_back_as_it_was_kept() -> None:
-    held, kept = table(("k", "x")), {}
+    held = table(("k", "x"))
+    kept: dict[str, pl.DataFrame] = {}
     for number in range(20):
         held.upsert(rows((str(number % 7), number % 3, number % 5 == 0)))
         changes = held.changes()

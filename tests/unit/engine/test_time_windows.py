@@ -31,7 +31,7 @@ class Driven:
     def __init__(self, stream: Any, *, laned: Any = False) -> None:
         self.node, self.clock, self.gate = stream.node, Clock(), Gate(laned=laned)
         self.operator = FinalWindows(stream.node, laned=laned)
-        self.kept = {}
+        self.kept: dict[str, pl.DataFrame] = {}
 
     def send(self, *records: Any) -> Any:
         columns = [[r[n] if n < len(r) else 0 for r in records] for n in (0, 3)]
@@ -141,7 +141,9 @@ def test_an_offset_shifts_the_bounds_and_no_window_starts_before_the_epoch() -> 
             t.send("events", {"k": "a"}, timestamp=time)
         t.restart()
         t.close_input()
-        bounds = [(columns(r)["window_start"], columns(r)["window_end"], columns(r)["n"], r.timestamp) for r in t.read()]
+        bounds = [
+            (columns(r)["window_start"], columns(r)["window_end"], columns(r)["n"], r.timestamp) for r in t.read()
+        ]
     assert bounds == [
         (instant(0), instant(3), 2, 2),
         (instant(3), instant(13), 2, 12),

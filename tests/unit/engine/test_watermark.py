@@ -15,8 +15,10 @@ def rows(records: Any, first: Any = 0) -> Any:
     """Return rows of (partition, time), or (partition, time, arrival index)."""
     index = [record[2] if len(record) > 2 else first + place for place, record in enumerate(records)]
     partition, time = ([record[n] for record in records] for n in (0, 1))
-    columns = [np.array(values, np.int64) for values in (time, partition, [0] * len(records), index)]
-    return Rows(pl.DataFrame(height=len(records)), *columns)
+    times, partitions, offsets, places = (
+        np.array(values, np.int64) for values in (time, partition, [0] * len(records), index)
+    )
+    return Rows(pl.DataFrame(height=len(records)), times, partitions, offsets, places)
 
 
 def clock(times: Any, idle: Any = None) -> Any:
@@ -181,9 +183,9 @@ class Naive:
     """Watermarks record by record, in plain Python."""
 
     def __init__(self, sources: Any) -> None:
-        self.times = [[None] * count for count in sources]
-        self.idle = [set() for _ in sources]
-        self.mark = None
+        self.times: list[Any] = [[None] * count for count in sources]
+        self.idle: list[set[int]] = [set() for _ in sources]
+        self.mark: int | None = None
 
     def hear(self, source: Any, partition: Any, time: Any) -> Any:
         times = self.times[source]

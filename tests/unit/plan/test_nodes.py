@@ -17,6 +17,7 @@ SCHEMA: dict[str, Any] = {
     "at": pl.Datetime("ms", "UTC"),
 }
 KAFKA = sl.Kafka("localhost:9092")
+FRAME: Any = pl.DataFrame()
 delay, seats = pl.col("delay"), pl.col("seats")
 
 
@@ -90,7 +91,7 @@ REFUSED = {
     "map_pandas: no function": (lambda: flights().map_pandas(None, schema={"x": pl.Int64}), "map_pandas: None is no function"),
     "concat: one": (lambda: sl.concat([flights()]), "concat: takes two or more streams, got 1"),
     "concat: none": (lambda: sl.concat([]), "concat: takes two or more streams, got 0"),
-    "concat: a frame": (lambda: sl.concat([flights(), pl.DataFrame()]), "concat: takes StreamFrames, got DataFrame"),
+    "concat: a frame": (lambda: sl.concat([flights(), FRAME]), "concat: takes StreamFrames, got DataFrame"),
     "concat: a table": (
         lambda: sl.concat([flights(), flights().group_by("carrier").agg(pl.len())]),
         "concat: takes StreamFrames, got StreamTable",

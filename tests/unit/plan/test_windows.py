@@ -11,9 +11,16 @@ from streamlab.errors import DurationError, PlanError, UnsafeExpressionError
 from streamlab.plan.schema import TIME
 from streamlab.plan.windows import Tumbling
 
-SCHEMA: dict[str, Any] = {"carrier": pl.String, "dest": pl.String, "delay": pl.Float64, "seats": pl.Int64, "a/b": pl.String}
+SCHEMA: dict[str, Any] = {
+    "carrier": pl.String,
+    "dest": pl.String,
+    "delay": pl.Float64,
+    "seats": pl.Int64,
+    "a/b": pl.String,
+}
 BOUNDS: dict[str, Any] = {"window_start": TIME, "window_end": TIME}
 seats = pl.col("seats")
+NUMBER: Any = 60
 
 
 def flights(**settings: Any) -> Any:
@@ -33,7 +40,7 @@ def test_lengths_of_windows_are_written_as_texts_or_timedeltas() -> None:
     ("write", "told"),
     [
         (lambda: sl.tumbling("1 minute"), "tumbling: size: '1 minute' is no duration"),
-        (lambda: sl.tumbling(60), "tumbling: size: 60 is no duration"),
+        (lambda: sl.tumbling(NUMBER), "tumbling: size: 60 is no duration"),
         (lambda: sl.tumbling("0s"), "tumbling: size: '0s' must be more than zero"),
         (lambda: sl.tumbling(timedelta(seconds=-1)), "tumbling: size: .* must be more than zero"),
         (lambda: sl.tumbling(timedelta(microseconds=5)), "finer than a millisecond"),
