@@ -8,7 +8,7 @@ import polars as pl
 
 from streamlab.errors import PlanError
 from streamlab.grouping import GroupBy
-from streamlab.plan import nodes
+from streamlab.plan import nodes, steps
 from streamlab.plan.expressions import IntoExpr, PlanExpr, parse
 from streamlab.plan.schema import declared
 from streamlab.results import Results
@@ -66,7 +66,7 @@ class StreamFrame(Results):
         """
         matches = [pl.col(name) == value for name, value in equals.items()]
         exprs = parse([*predicates, *matches], {}, step="filter")
-        return StreamFrame(nodes.Filter(self.node, tuple(map(PlanExpr, exprs))))
+        return StreamFrame(steps.Filter(self.node, tuple(map(PlanExpr, exprs))))
 
     def select(self, *exprs: IntoExpr, **named: IntoExpr) -> StreamFrame:
         """Make the columns anew; event time, partition and offset travel on unseen.
@@ -78,7 +78,7 @@ class StreamFrame(Results):
         >>> events.select("x", double=pl.col("x") * 2).columns
         ['x', 'double']
         """
-        return StreamFrame(nodes.Select(self.node, tuple(map(PlanExpr, parse(exprs, named, step="select")))))
+        return StreamFrame(steps.Select(self.node, tuple(map(PlanExpr, parse(exprs, named, step="select")))))
 
     def with_columns(self, *exprs: IntoExpr, **named: IntoExpr) -> StreamFrame:
         """Add columns, or replace those of the same name.
@@ -91,7 +91,7 @@ class StreamFrame(Results):
         ['x', 'ts', 'double']
         """
         return StreamFrame(
-            nodes.Select(self.node, tuple(map(PlanExpr, parse(exprs, named, step="with_columns"))), keep=True)
+            steps.Select(self.node, tuple(map(PlanExpr, parse(exprs, named, step="with_columns"))), keep=True)
         )
 
     def rename(self, mapping: Mapping[str, str]) -> StreamFrame:
@@ -104,7 +104,7 @@ class StreamFrame(Results):
         >>> events.rename({"user": "name"}).columns
         ['name', 'ts']
         """
-        return StreamFrame(nodes.Rename(self.node, dict(mapping)))
+        return StreamFrame(steps.Rename(self.node, dict(mapping)))
 
     def drop(self, *columns: str) -> StreamFrame:
         """Leave columns out; event time travels on unseen.
@@ -116,7 +116,7 @@ class StreamFrame(Results):
         >>> events.drop("ts").columns
         ['user']
         """
-        return StreamFrame(nodes.Drop(self.node, _names(columns)))
+        return StreamFrame(steps.Drop(self.node, _names(columns)))
 
     def cast(self, dtypes: Mapping[str, DataType | DataTypeClass]) -> StreamFrame:
         """Change the types of columns; a value that does not fit fails the step, it is never cut or made null.
@@ -128,7 +128,7 @@ class StreamFrame(Results):
         >>> events.cast({"user": pl.Categorical}).schema["user"]
         Categorical
         """
-        return StreamFrame(nodes.Cast(self.node, declared("cast", dtypes)))
+        return StreamFrame(steps.Cast(self.node, declared("cast", dtypes)))
 
     def explode(self, *columns: str) -> StreamFrame:
         """Make a row for each item of list columns, as polars does: columns exploded together must be equally long.
@@ -140,7 +140,7 @@ class StreamFrame(Results):
         >>> orders.explode("items").collect()["items"].to_list()
         ['a', 'b', 'c']
         """
-        return StreamFrame(nodes.Explode(self.node, _names(columns)))
+        return StreamFrame(steps.Explode(self.node, _names(columns)))
 
     def with_event_time(self, expr: IntoExpr) -> StreamFrame:
         """Take event time from an expression from here on: Datetime, Date, or an integer of milliseconds since 1970 (UTC).
@@ -156,7 +156,7 @@ class StreamFrame(Results):
         [60000]
         """
         (parsed,) = parse([expr], {}, step="with_event_time")
-        return StreamFrame(nodes.WithEventTime(self.node, PlanExpr(parsed)))
+        return StreamFrame(steps.WithEventTime(self.node, PlanExpr(parsed)))
 
     def map_batches(
         self, function: Callable[[pl.DataFrame], pl.DataFrame], *, schema: Mapping[str, DataType | DataTypeClass]
@@ -178,7 +178,7 @@ class StreamFrame(Results):
         >>> events.map_batches(lambda f: f.select(y=pl.col("x") * 10), schema={"y": pl.Int64}).collect()["y"].to_list()
         [10, 20]
         """
-        return StreamFrame(nodes.MapBatches(self.node, function, declared("map_batches", schema)))
+        return StreamFrame(steps.MapBatches(self.node, function, declared("map_batches", schema)))
 
     def map_pandas(
         self, function: Callable[[pd.DataFrame], pd.DataFrame], *, schema: Mapping[str, DataType | DataTypeClass]
@@ -192,7 +192,7 @@ class StreamFrame(Results):
         >>> events.map_pandas(lambda f: f.assign(y=f["x"] * 10)[["y"]], schema={"y": pl.Int64}).collect()["y"].to_list()
         [10, 20]
         """
-        return StreamFrame(nodes.MapBatches(self.node, function, declared("map_pandas", schema), flavour="pandas"))
+        return StreamFrame(steps.MapBatches(self.node, function, declared("map_pandas", schema), flavour="pandas"))
 
     def group_by(self, *by: IntoExpr, **named_by: IntoExpr) -> GroupBy:
         """Group rows by columns or row-by-row expressions; without any, all rows are one group.
@@ -217,7 +217,7 @@ class StreamFrame(Results):
         node = self.node
         if len(plain) < len(exprs):
             made = [PlanExpr(e) for e in exprs if not e.meta.is_column()]
-            node = nodes.Select(node, tuple(made), keep=True)
+            node = steps.Select(node, tuple(made), keep=True)
         return GroupBy(node, tuple(e.meta.output_name() for e in exprs))
 
 

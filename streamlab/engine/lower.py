@@ -21,9 +21,10 @@ from streamlab.engine.tables import Table, Updates
 from streamlab.engine.time_windows import FinalWindows
 from streamlab.engine.watermark import Clock, Gate, Shifted, Signal
 from streamlab.plan import fingerprint
-from streamlab.plan.nodes import Concat, Node, Source, WithEventTime
+from streamlab.plan.nodes import Concat, Node, Source
 from streamlab.plan.schema import TIME as TIME_TYPE
 from streamlab.plan.schema import WATERMARK, WINDOW_END, WINDOW_START
+from streamlab.plan.steps import WithEventTime
 from streamlab.plan.windows import Aggregate, Late
 
 if TYPE_CHECKING:

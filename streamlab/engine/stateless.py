@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import singledispatch
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -11,8 +12,11 @@ from polars.exceptions import PolarsError
 
 from streamlab.engine.batch import Rows
 from streamlab.errors import StepError
-from streamlab.plan.nodes import Cast, Drop, Explode, Filter, MapBatches, Node, Rename, Select
 from streamlab.plan.schema import RESERVED
+from streamlab.plan.steps import Cast, Drop, Explode, Filter, MapBatches, Rename, Select
+
+if TYPE_CHECKING:
+    from streamlab.plan.nodes import Node
 
 _ROW = f"{RESERVED}row"
 
