@@ -72,7 +72,9 @@ class Idleness:
     def to_json(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
         times = {"last": self.last, "newest": self.newest, "behind": self.behind}
-        return {name: {str(p): t for p, t in kept.items()} for name, kept in times.items()} | {"empty": sorted(self.empty)}
+        return {name: {str(p): t for p, t in kept.items()} for name, kept in times.items()} | {
+            "empty": sorted(self.empty)
+        }
 
     def load(self, value: Mapping[str, Any]) -> None:
         """Go on from what `to_json` gave."""
