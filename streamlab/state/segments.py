@@ -95,7 +95,7 @@ def decode(blob: bytes, key: str | None = None) -> pl.DataFrame:
 
 
 def cut(frame: pl.DataFrame, limit: int = LIMIT) -> list[bytes]:
-    """Return a frame as blobs of at most `limit` bytes each, its rows in order.
+    """Return a frame as blobs of at most `limit` bytes each, its rows in order; one row that is larger is a blob of its own.
 
     Parameters
     ----------
@@ -103,11 +103,6 @@ def cut(frame: pl.DataFrame, limit: int = LIMIT) -> list[bytes]:
         Any number of rows; none gives one blob, which keeps the schema.
     limit
         Bytes that a blob may have.
-
-    Raises
-    ------
-    StateError
-        One row alone is larger than the limit.
 
     Examples
     --------
@@ -124,12 +119,7 @@ def cut(frame: pl.DataFrame, limit: int = LIMIT) -> list[bytes]:
     start, row_bytes = 0, frame.estimated_size() / frame.height
     while start < frame.height:
         rows = min(max(int(_FILL * limit / max(row_bytes, 1e-3)), 1), frame.height - start)
-        while len(blob := encode(frame.slice(start, rows))) > limit:
-            if rows == 1:
-                raise StateError(
-                    f"a segment of state: row {start} of {frame.height} takes {len(blob):,} bytes; "
-                    f"one row may take {limit:,} at most. Keep fewer or shorter values in it."
-                )
+        while len(blob := encode(frame.slice(start, rows))) > limit and rows > 1:
             rows //= 2
         blobs.append(blob)
         start, row_bytes = start + rows, len(blob) / rows  # the next guess knows how well rows compress
