@@ -16,14 +16,14 @@ import numpy as np
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamlab.connect.clients import made
-from streamlab.connect.outage import explained, passing, sound
+from streamlab.connect.outage import LOOK_SECONDS, Watch, explained, passing, sound
 from streamlab.connect.reading import gone
-from streamlab.connect.settings import consumer_settings
+from streamlab.connect.settings import LOGGER, consumer_settings
 from streamlab.connect.source import Decision, Fetched, Offsets, OutageError, Records
 from streamlab.errors import BrokerError, RunError, UnknownTopicError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _BATCH = 20_000
 _BATCH_BYTES = 16 << 20
 _TIMEOUT = 10.0
-_LOOK_SECONDS, _LOOK_TIMEOUT = 0.5, 1.0
+_LOOK_TIMEOUT, _MISSING_SECONDS = 1.0, 5.0
 LONGEST_OUTAGE = 600.0
 """Seconds that a bounded run waits for a broker; one that runs for ever waits for ever."""
 
@@ -61,12 +61,9 @@ class KafkaFeed:
         self._cluster, self._topics, self._group = cluster, dict(topics), group
         self._counts = {topic: cluster.partitions(topic) for topic in topics}
         settings = {**_SOON, **consumer_settings(cluster.settings, group=group or "streamlab-no-group")}
-        self._told: Callable[[KafkaError], None] | None = settings.get("error_cb")
-        self._heard: list[KafkaError] = []  # since the last fetch
-        self._consumer = made(lambda: Consumer({**settings, "error_cb": self._hear}), settings)
-        self._trouble = ""  # what the client said last, since the last look
-        self._away_since: float | None = None
-        self._next_look = 0.0
+        self._watch = Watch(cluster.bootstrap, settings.get("error_cb"))
+        self._consumer = made(lambda: Consumer({**settings, "error_cb": self._watch.hear}), settings)
+        self._missing_since: float | None = None
         self._positions: Offsets = {topic: {} for topic in topics}
         self._until: Offsets | None = None
         self._size = 1_000.0  # bytes of a record, as seen lately
@@ -114,7 +111,7 @@ class KafkaFeed:
             except OutageError:
                 if time.monotonic() > deadline:
                     raise
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(LOOK_SECONDS)
 
     def start(self, offsets: Offsets, until: Offsets | None) -> None:
         """Read from `offsets`; with `until`, never at or past those.
@@ -144,7 +141,7 @@ class KafkaFeed:
         count = sum(len(r.offset) for r in records)
         if count:
             self._size = 0.5 * self._size + 0.5 * (size / count + 100)
-        away = self._look()
+        away = self._watch.look(self._ask_ends, LONGEST_OUTAGE if self._until is not None else None)
         positions = {topic: dict(p) for topic, p in self._positions.items()}
         return Fetched(records, positions, self._ends, at, size, self._finished(), count, away)
 
@@ -156,8 +153,9 @@ class KafkaFeed:
         errors = [error for m in messages if (error := m.error()) is not None]
         if errors:
             messages = [m for m in messages if m.error() is None]
-        if errors or self._heard:
-            self._judge([*errors, *self._heard])
+        for error in errors:
+            self._watch.hear(error)
+        self._judge(self._watch.heard())
         return (self._records(messages) if messages else ()), at
 
     def _records(self, messages: Sequence[Message]) -> tuple[Records, ...]:
@@ -249,23 +247,15 @@ class KafkaFeed:
 
     # --- trouble ---
 
-    def _hear(self, error: KafkaError) -> None:
-        """Take an error that belongs to no call: of a connection, mostly, but of what is read too."""
-        self._heard.append(error)
-        if self._told is not None:
-            self._told(error)
-
     def _judge(self, errors: Sequence[KafkaError]) -> None:
-        """Raise what will not pass; remember the rest for a look."""
-        self._heard = []
+        """Raise what will not pass."""
         for error in errors:
-            self._trouble = error.str()
-            if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                self._check_topics()
-            elif not passing(error):
+            if not passing(error):
                 if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001  # its public name
                     self._check_positions(self.bounds())
                 raise BrokerError(f"{self._cluster.bootstrap}: {error.str()}")
+        if any(error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART for error in errors):
+            self._check_topics()
 
     def _check_positions(self, bounds: Mapping[str, Mapping[int, tuple[int, int]]]) -> None:
         for topic, at in self._positions.items():
@@ -279,32 +269,18 @@ class KafkaFeed:
                     )
 
     def _check_topics(self) -> None:
-        """Fail if a topic is not there any more; a broker that does not answer has not said so."""
-        for topic in self._topics:
-            try:
-                self._cluster.partitions(topic, timeout=_LOOK_TIMEOUT)
-            except UnknownTopicError:
-                raise
-            except BrokerError as error:
-                self._trouble = str(error)
-
-    def _look(self) -> bool:
-        """After trouble, see whether all partitions can be asked for their ends; return whether that failed, now or the last time."""
-        now, was_away = time.monotonic(), self._away_since is not None
-        if now < self._next_look or not (was_away or self._trouble):
-            return was_away
-        self._next_look = now + _LOOK_SECONDS
-        trouble, self._trouble = self._trouble, ""
+        """Fail if a topic stays away; a broker that does not answer has not said so, and one that just started may err."""
         try:
-            self._ask_ends()
-        except KafkaException as error:
-            self._away_since = self._away_since or now
-            if self._until is not None and now - self._away_since > LONGEST_OUTAGE:
-                reason = trouble or error.args[0].str()
-                raise BrokerError(f"{self._cluster.bootstrap} is away for {LONGEST_OUTAGE:.0f} s: {reason}") from error
-            return True
-        self._away_since = None
-        return was_away
+            for topic in self._topics:
+                self._cluster.partitions(topic, timeout=_LOOK_TIMEOUT)
+        except UnknownTopicError:
+            self._missing_since = self._missing_since or time.monotonic()
+            if time.monotonic() - self._missing_since > _MISSING_SECONDS:
+                raise
+        except BrokerError as error:
+            LOGGER.info("topics cannot be looked for: %s", error)
+        else:
+            self._missing_since = None
 
     def _ask_ends(self) -> None:
         for topic, at in self._positions.items():

@@ -1,7 +1,8 @@
-"""Which errors of a running client pass by themselves, and which end a query."""
+"""What a running client hears of its brokers: whether they are away, and which errors pass by themselves."""
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,10 @@ from streamlab.connect.source import OutageError
 from streamlab.errors import BrokerError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+LOOK_SECONDS = 0.5
+"""How often one looks whether a broker is back."""
 
 _PASSING = frozenset(
     {
@@ -33,6 +37,7 @@ _PASSING = frozenset(
         KafkaError.NOT_COORDINATOR,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,  # if the topic is there: a broker that has just started may not know it yet
     }
 )
 
@@ -65,3 +70,67 @@ def sound(found: Sequence[TopicPartition] | None) -> list[TopicPartition]:
         if at.error is not None:
             raise KafkaException(at.error)
     return list(found or ())
+
+
+class Watch:
+    """What a consumer hears of its brokers. Used by the thread that owns the consumer.
+
+    An error may be of one broker of several, or of none that matters, so it is only a reason to look whether all partitions answer.
+
+    Parameters
+    ----------
+    where
+        Addresses that the client was given.
+    told
+        The user's own `error_cb`.
+    """
+
+    def __init__(self, where: str, told: Callable[[KafkaError], None] | None = None) -> None:
+        self._where, self._told = where, told
+        self._heard: list[KafkaError] = []
+        self._trouble = ""  # since the last look
+        self._away_since: float | None = None
+        self._next_look = 0.0
+
+    def hear(self, error: KafkaError) -> None:
+        """Take an error that belongs to no call."""
+        self._heard.append(error)
+        self._trouble = error.str()
+        if self._told is not None:
+            self._told(error)
+
+    def heard(self) -> Sequence[KafkaError]:
+        """Return the errors since the last call."""
+        heard, self._heard = self._heard, []
+        return heard
+
+    def look(self, ask: Callable[[], None], patience: float | None) -> bool:
+        """After an error, see whether the brokers answer; return whether they did not, now or the last time.
+
+        Parameters
+        ----------
+        ask
+            Asks them something, or raises.
+        patience
+            How many seconds they may be away; None: for ever.
+
+        Raises
+        ------
+        BrokerError
+            If they are away for longer.
+        """
+        now, was_away = time.monotonic(), self._away_since is not None
+        if now < self._next_look or not (was_away or self._trouble):
+            return was_away
+        self._next_look = now + LOOK_SECONDS
+        trouble, self._trouble = self._trouble, ""
+        try:
+            ask()
+        except KafkaException as error:
+            self._away_since = self._away_since or now
+            if patience is not None and now - self._away_since > patience:
+                reason = trouble or error.args[0].str()
+                raise BrokerError(f"{self._where} is away for {patience:.0f} s: {reason}") from error
+            return True
+        self._away_since = None
+        return was_away

@@ -15,16 +15,14 @@ from hypothesis import HealthCheck, settings
 import streamlab as sl
 from streamlab.connect.source import Fetched
 from streamlab.testing import EPOCH, StreamTester
-from tests.properties.model import Model
-from tests.properties.oracle import Aggregate
+from tests.properties.oracle import Aggregate, Model
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamlab.testing import Record
     from tests.properties.oracle import Item, Late, Message, Row
-    from tests.properties.records import Shot
-    from tests.properties.strategies import Plan
+    from tests.properties.strategies import Plan, Shot
 
 DEEP = {"deep": 20}.get(os.environ.get("STREAMLAB_PROPERTIES", ""), 1)
 
