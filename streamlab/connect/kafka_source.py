@@ -33,6 +33,7 @@ _BATCH = 20_000
 _BATCH_BYTES = 16 << 20
 _TIMEOUT = 10.0
 _LOOK_TIMEOUT, _MISSING_SECONDS = 1.0, 5.0
+_BUSY_MS = 1_000  # a thread that fetches for ever comes by several times a second
 LONGEST_OUTAGE = 600.0
 """Seconds that a bounded run waits for a broker; one that runs for ever waits for ever."""
 
@@ -64,6 +65,7 @@ class KafkaFeed:
         self._watch = Watch(cluster.bootstrap, settings.get("error_cb"))
         self._consumer = made(lambda: Consumer({**settings, "error_cb": self._watch.hear}), settings)
         self._missing_since: float | None = None
+        self._fetched = _now()
         self._positions: Offsets = {topic: {} for topic in topics}
         self._until: Offsets | None = None
         self._size = 1_000.0  # bytes of a record, as seen lately
@@ -142,6 +144,7 @@ class KafkaFeed:
         if count:
             self._size = 0.5 * self._size + 0.5 * (size / count + 100)
         away = self._watch.look(self._ask_ends, LONGEST_OUTAGE if self._until is not None else None)
+        away, self._fetched = away or at - self._fetched > _BUSY_MS, at
         positions = {topic: dict(p) for topic, p in self._positions.items()}
         return Fetched(records, positions, self._ends, at, size, self._finished(), count, away)
 
@@ -149,7 +152,7 @@ class KafkaFeed:
         """Return records and when they came; the client's own go at the end of this call."""
         count = int(min(_BATCH, max(100, _BATCH_BYTES / self._size)))
         messages = self._consumer.consume(count, timeout)
-        at = time.time_ns() // 1_000_000
+        at = _now()
         errors = [error for m in messages if (error := m.error()) is not None]
         if errors:
             messages = [m for m in messages if m.error() is None]
@@ -309,6 +312,10 @@ class KafkaFeed:
     def close(self) -> None:
         """Close the consumer."""
         self._consumer.close()
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 @contextmanager

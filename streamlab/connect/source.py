@@ -57,7 +57,7 @@ class Records:
 class Fetched:
     """One fetch: records by topic, where reading stands after it, and where the topics end as far as is known.
 
-    While a broker is away, silence says nothing about what there is to read.
+    `away` says that nobody listened since the fetch before: a broker was away, or the thread was busy. Silence means nothing then.
     """
 
     records: tuple[Records, ...]

@@ -41,7 +41,8 @@ class Signal:
     awake
         By partition: the arrival index from which on it is not idle; OPEN: it stays idle.
     quiet
-        By partition: how much longer than its idle timeout a partition of a live stream has been silent, in milliseconds; else NEVER.
+        By partition: how much longer than its idle timeout a partition of a live stream has been silent, in milliseconds, or was until
+        it spoke again in this batch; else NEVER.
     """
 
     index: Ints
@@ -314,7 +315,8 @@ class Clock:
         """Say which partitions are idle now, each with its `quiet` (see `Signal`)."""
         self.ensure(max(idle, default=-1) + 1)
         self.was_idle, self.idle = self.idle, np.zeros(len(self.idle), np.bool_)
-        self.quiet = np.full(len(self.quiet), NEVER, np.int64)
+        # one that speaks again in this batch went on by the wall clock until then
+        self.quiet = np.where(self.was_idle, self.quiet, NEVER)
         for partition, quiet in idle.items():
             self.idle[partition], self.quiet[partition] = True, quiet
 
@@ -340,13 +342,13 @@ class Clock:
 
     def to_json(self) -> dict[str, Any]:
         """Return what a checkpoint keeps."""
-        return {"stream_time": self.stream_time.tolist(), "idle": self.idle.tolist()}
+        return {"stream_time": self.stream_time.tolist(), "idle": self.idle.tolist(), "quiet": self.quiet.tolist()}
 
     def load(self, value: Mapping[str, Any]) -> None:
         """Go on from what `to_json` gave."""
         self.stream_time = np.array(value["stream_time"], np.int64)
         self.idle = self.was_idle = np.array(value["idle"], np.bool_)
-        self.quiet = np.full(len(self.idle), NEVER, np.int64)
+        self.quiet = np.array(value["quiet"], np.int64)
 
 
 def _grown(values: Ints, size: int, fill: int) -> Ints:

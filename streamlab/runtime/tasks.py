@@ -53,7 +53,7 @@ class Task:
         self.positions: Offsets = {name: {} for name in self.graph.sources}
         self.ends: dict[str, dict[int, int]] = {name: {} for name in self.graph.sources}
         self.idleness = {name: Idleness(source.idle_timeout) for name, source in self.graph.sources.items()}
-        self._listened = now()
+        self._fetched = now()  # the last time
         self._blobs: dict[str, list[str]] = {}  # frame of a step -> keys of its segments
         self._orphans: list[str] = []  # segments that no step of this plan can use
         self._head: Checkpoint | None = None
@@ -80,17 +80,16 @@ class Task:
             self.idleness[name].assigned(self.now(), partitions, positions[name])
 
     def process(self, arrivals: Arrivals) -> Result:
-        """Run a fetch through the graph."""
-        self._listen(away=arrivals.away)
-        self.arrived(arrivals.rows, arrivals.positions, arrivals.ends)
-        return self._counted(self.graph.step(arrivals.rows))
+        """Run a fetch through the graph.
 
-    def _listen(self, *, away: bool) -> None:
-        now = self.now()
-        if away:
+        Who was silent goes by when records were fetched: they may have waited for a commit, a slow step or the end of a pause.
+        """
+        if arrivals.away:
             for idleness in self.idleness.values():
-                idleness.unheard(now - self._listened)
-        self._listened = now
+                idleness.unheard(arrivals.at - self._fetched)
+        self._fetched = arrivals.at
+        self.arrived(arrivals.at, arrivals.rows, arrivals.positions, arrivals.ends)
+        return self._counted(self.graph.step(arrivals.rows))
 
     def count(self, arrivals: Arrivals) -> None:
         """Count a fetch, once it is known which of its records are bad."""
@@ -98,9 +97,10 @@ class Task:
         self.counters.skipped += arrivals.skipped
         self.counters.dead_letters += len(arrivals.dead)
 
-    def arrived(self, rows: Mapping[str, Rows], positions: Offsets, ends: Mapping[str, Mapping[int, int]]) -> None:
+    def arrived(
+        self, now: int, rows: Mapping[str, Rows], positions: Offsets, ends: Mapping[str, Mapping[int, int]]
+    ) -> None:
         """Take note of where reading stands, and of idleness."""
-        now = self.now()
         for name, at in positions.items():
             self.positions[name].update(at)
         for name, high in ends.items():
@@ -112,7 +112,7 @@ class Task:
 
     def tick(self) -> Result:
         """Let the wall clock have its say: idle partitions stop holding windows open."""
-        self.arrived({}, {}, {})
+        self.arrived(self.now(), {}, {}, {})
         return self._counted(self.graph.step({}))
 
     def close(self) -> Result:

@@ -15,14 +15,16 @@ from hypothesis import HealthCheck, settings
 import streamlab as sl
 from streamlab.connect.source import Fetched
 from streamlab.testing import EPOCH, StreamTester
-from tests.properties.oracle import Aggregate, Model
+from tests.properties.model import Model
+from tests.properties.oracle import Aggregate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streamlab.testing import Record
     from tests.properties.oracle import Item, Late, Message, Row
-    from tests.properties.strategies import Plan, Shot
+    from tests.properties.records import Shot
+    from tests.properties.strategies import Plan
 
 DEEP = {"deep": 20}.get(os.environ.get("STREAMLAB_PROPERTIES", ""), 1)
 

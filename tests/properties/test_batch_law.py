@@ -7,13 +7,14 @@ from typing import Any
 from hypothesis import given, note
 
 from tests.properties.harness import examples, play, uninterrupted
-from tests.properties.strategies import messages, plans, volleys
+from tests.properties.records import messages, volleys
+from tests.properties.strategies import plans
 
 
 def law(*kinds: Any, keyed: Any = False) -> Any:
     """Check the law for plans that end in one of these."""
 
-    @examples(100)
+    @examples(50)
     @given(plan=plans(kinds, keyed=keyed), fired=volleys)
     def check(plan: Any, fired: Any) -> None:
         if plan.branches[

@@ -14,7 +14,8 @@ import streamlab as sl
 from streamlab.testing import StreamTester
 from tests.properties.harness import examples, started
 from tests.properties.oracle import LateRows
-from tests.properties.strategies import aggregated, circumstances, messages, sources, stepped, together, volleys
+from tests.properties.records import messages, volleys
+from tests.properties.strategies import aggregated, circumstances, sources, stepped, together
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +52,7 @@ def ended(draw: Any, branch: Any, plan: Any, end: Any, name: Any) -> Any:
     return draw(aggregated(made, plan, final=True, name=f"{name}-second")) if second else made
 
 
-@examples(150)
+@examples(60)
 @given(plan=pipelines(), fired=volleys)
 def test_every_record_is_counted_once_as_processed_late_dead_or_skipped(plan: Any, fired: Any) -> None:
     sent = messages(plan, fired)

@@ -12,7 +12,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 from tests.properties.harness import check_row, examples, plain, started
-from tests.properties.strategies import Plan, aggregated, messages, shots, sources, stepped, windows
+from tests.properties.records import messages, shots
+from tests.properties.strategies import Plan, aggregated, sources, stepped, windows
 
 
 @st.composite
@@ -79,7 +80,7 @@ def read(plan: Any, order: Any, sizes: Any) -> Any:
 def law(*, keyed: Any, twice: Any) -> Any:
     """Check the law, with or without a promised key, for one level of windows or two."""
 
-    @examples(60)
+    @examples(40)
     @given(run=runs(keyed=keyed, twice=twice))
     def check(run: Any) -> None:
         plan, sent, (first, second) = run
