@@ -244,8 +244,13 @@ class Results:
         'running'
         >>> query.stop()
         """
+        from streamlab.notebook import shell  # noqa: PLC0415  # a worker runs without it
+
         sink = Sink(SinkNode(self.node, "memory", name or "results"))
-        return Pipeline([sink]).start()
+        query = Pipeline([sink]).start()
+        if shell() is not None:
+            query.show()
+        return query
 
     def __copy__(self) -> Self:
         """Plans never change: a copy is the same."""

@@ -9,6 +9,10 @@ import numpy as np
 
 _SAMPLES = 1_000
 _RATE_SECONDS = 10
+_LATELY_SECONDS = 30
+
+Timed = tuple[float, float]
+"""When, in seconds of the monotonic clock, and a length of time in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """A snapshot of a query's counters. Times are in milliseconds, rates in records per second, sizes in bytes."""
+    """A snapshot of a query's counters. Times are in milliseconds, rates in records per second, sizes in bytes.
+
+    Rates are of the last ten seconds, latencies and delays of the batches of the last thirty.
+    """
 
     records: int
     processed: int
@@ -72,8 +79,8 @@ class Counters:
     dead_letters: int = 0
     skipped: int = 0
     checkpoints: int = 0
-    latency: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))  # ms from fetch to done, per batch
-    delay: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES))  # ms from event time to done, per batch
+    latency: deque[Timed] = field(default_factory=lambda: deque(maxlen=_SAMPLES))  # ms from fetch to done, per batch
+    delay: deque[Timed] = field(default_factory=lambda: deque(maxlen=_SAMPLES))  # ms from event time to done, per batch
     recent: deque[tuple[float, int]] = field(default_factory=deque)  # (seconds, records)
 
     def batch(self, now: float, records: int) -> None:
@@ -105,8 +112,8 @@ class Counters:
             done.dead_letters,
             done.skipped,
             self.rate(now, began),
-            *_percentiles(self.latency),
-            *_percentiles(self.delay),
+            *_percentiles(self.latency, now),
+            *_percentiles(self.delay, now),
             state_bytes,
             state_rows,
             self.checkpoints,
@@ -114,8 +121,10 @@ class Counters:
         )
 
 
-def _percentiles(samples: deque[float]) -> tuple[float | None, float | None, float | None]:
-    values = list(samples)
+def _percentiles(samples: deque[Timed], now: float) -> tuple[float | None, float | None, float | None]:
+    """Return p50, p95 and p99 of the last half minute; on a quiet topic, of the last batches there were."""
+    known = list(samples)
+    values = [length for at, length in known if at >= now - _LATELY_SECONDS] or [length for _, length in known[-10:]]
     if not values:
         return None, None, None
     p50, p95, p99 = np.percentile(values, [50, 95, 99])

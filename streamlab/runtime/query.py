@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -13,11 +14,12 @@ from streamlab.connect import dead_letter
 from streamlab.engine.watermark import NEVER, OPEN
 from streamlab.errors import PlanError, did_you_mean
 from streamlab.plan.schema import TIME
-from streamlab.runtime import resources
+from streamlab.runtime import job, resources
 from streamlab.runtime.runner import Runner
 from streamlab.state.catalogue import Run, record_run
 
 if TYPE_CHECKING:
+    from streamlab.notebook import Panel
     from streamlab.plan.pipeline import Plan
     from streamlab.runtime.metrics import Metrics, Report
 
@@ -50,6 +52,7 @@ class Query:
         self._plan, self._runner = plan, runner
         self._error: BaseException | None = None
         self._ended: float | None = None
+        self._over, self._calls = False, list[Callable[[], None]]()
         self._started = datetime.now(UTC)
         self._thread = threading.Thread(target=self._run, name=f"{self.name}-process", daemon=True)
 
@@ -60,6 +63,13 @@ class Query:
             self._error = error
         self._ended = time.monotonic()
         self._record()
+        with _registry:
+            self._over = True
+        for call in self._calls:
+            try:
+                call()
+            except BaseException as error:  # noqa: BLE001  # kept in the handle, behind what failed first
+                self._error = self._error or error
 
     def _record(self) -> None:
         source, folder = resources.cluster_of(self._plan), self._runner.folder
@@ -86,6 +96,63 @@ class Query:
         except BaseException as error:  # noqa: BLE001  # kept in the handle, behind what failed first
             self._error = self._error or error
 
+    def show(self, sink: str | None = None) -> Panel:
+        """Show the live panel: what it does, whether it keeps up, how fresh it is, what went wrong. In a console, as text.
+
+        Parameters
+        ----------
+        sink
+            Whose results to show, where there are several; the first by default.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> events = sl.from_frame(pl.DataFrame({"user": ["a", "b"], "ts": [0, 1]}), event_time="ts", topic="events")
+        >>> query = sl.Pipeline([events.sink_frame(len, name="seen")]).start()
+        >>> query.wait()
+        True
+        >>> query.show()  # doctest: +ELLIPSIS
+        unnamed  stopped ...
+        """
+        from streamlab.notebook import show  # noqa: PLC0415  # a worker runs without it
+
+        return show(self, sink)
+
+    def plot(
+        self, x: str | None = None, y: str | None = None, *, by: str | None = None, kind: str | None = None
+    ) -> Panel:
+        """Set the chart of the panel, and show it if it is not shown yet.
+
+        Parameters
+        ----------
+        x, y, by
+            Columns of the results: along the axis, up, and one line for each value. Default: window start or event time, the first
+            measure, the first key.
+        kind
+            "line", "bar" or "scatter".
+
+        Raises
+        ------
+        PlanError
+            If a column is not there, `y` is not a number, or the kind is unknown.
+        """
+        from streamlab.notebook import plot  # noqa: PLC0415  # a worker runs without it
+
+        return plot(self, x, y, by, kind)
+
+    def _ipython_display_(self) -> None:
+        from streamlab.notebook import display  # noqa: PLC0415  # a worker runs without it
+
+        display(self)
+
+    def at_end(self, call: Callable[[], None]) -> None:
+        """Have a function called in the query's thread when it has ended, before `wait` returns; at once if it has."""
+        with _registry:
+            if not self._over:
+                self._calls.append(call)
+                return
+        call()
+
     @property
     def name(self) -> str:
         """The pipeline's name, or "unnamed"."""
@@ -99,6 +166,25 @@ class Query:
         if self._ended is not None:
             return "stopped"
         return "paused" if self._runner.is_paused else "running"
+
+    @property
+    def plan(self) -> Plan:
+        """What it runs."""
+        return self._plan
+
+    @property
+    def kept(self) -> str:
+        """What state an earlier run left it; empty: it began anew."""
+        return self._runner.kept
+
+    @property
+    def committed_at(self) -> float | None:
+        """When the last commit was made, by the monotonic clock; None: none was yet."""
+        return self._runner.committed_at
+
+    def explain(self) -> str:
+        """Return the plan as a tree, results first."""
+        return self._plan.explain()
 
     @property
     def error(self) -> BaseException | None:
@@ -188,7 +274,11 @@ class Query:
     @property
     def late(self) -> pl.DataFrame:
         """The newest rows that came too late, with the window and the watermark that they missed; several steps: with `step`."""
-        parts = {step: recent.frame(10_000) for step, recent in dict(self._runner.late).items()}
+        return self.newest_late(10_000)
+
+    def newest_late(self, n: int) -> pl.DataFrame:
+        """Return the newest late rows, at most `n` of each step."""
+        parts = {step: recent.frame(n) for step, recent in dict(self._runner.late).items()}
         if not parts:
             return pl.DataFrame(schema=self._runner.task.graph.late_schema())
         if len(parts) == 1:
@@ -251,9 +341,10 @@ class Query:
         """Say what it is and how it does."""
         done = self.report
         why = f"\n{type(self._error).__name__}: {self._error}" if self._error else ""
+        kept = f"\n{self.kept}" if self.kept else ""
         return (
             f"Query {self.name!r}: {self.status} after {done.seconds:.1f} s, {done.records:,} records in, {done.results:,} results, "
-            f"{done.late:,} late, {done.dead_letters:,} dead letters{why}"
+            f"{done.late:,} late, {done.dead_letters:,} dead letters{kept}{why}"
         )
 
 
@@ -267,10 +358,11 @@ def start(plan: Plan, *, until: Literal["latest"] | None = None, reset: bool = F
             replaced = _running.pop(slot, None)
         if replaced is not None:
             replaced.stop()
-        query = Query(plan, Runner(plan, until=until, reset=reset))
+        query = Query(plan, Runner(plan, until=job.bounded(until), reset=reset))
         with _registry:
             _running[slot] = query
         query._thread.start()  # noqa: SLF001  # the handle's own
+    job.watch(query)
     return query
 
 

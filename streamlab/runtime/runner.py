@@ -67,6 +67,7 @@ class Runner:
             self._decides = False
             self._dirty = False
             self.began = self._committed_at = time.monotonic()
+            self.kept = ""
             self._open()
         except BaseException:
             self._store.close()
@@ -84,10 +85,18 @@ class Runner:
             self._outlets = resources.open_outlets(self.plan, self._stop)
             self._outlets.recover(self.task.head.number if self.task.head else 0)
             self._assign()
+            self.kept = self._held() if self.task.head else ""
         except BaseException:
             self._pump.close()
             self._outlets.close()
             raise
+
+    def _held(self) -> str:
+        """Say what state an earlier run left."""
+        held = [f"{name} ({h.rows:,} rows)" for name, h in self.task.holding().items() if h.rows]
+        return f"goes on from checkpoint {self.task.head.number if self.task.head else 0}" + (
+            f", state kept: {', '.join(held)}" if held else ""
+        )
 
     def _assign(self) -> None:
         bounds = self._pump.call(lambda feed: feed.bounds())
@@ -163,6 +172,11 @@ class Runner:
             return self.task.ends
         return {topic: {partition: high for partition, (_, high) in at.items()} for topic, at in spans.items()}
 
+    @property
+    def committed_at(self) -> float | None:
+        """When the last commit was made, by the monotonic clock; None: none was yet."""
+        return self._committed_at if self.task.counters.checkpoints else None
+
     def locked(self, read: Callable[[], T]) -> T:
         """Read the state between two batches, from any thread."""
         with self._lock:
@@ -202,12 +216,12 @@ class Runner:
     def _measure(self, arrivals: Arrivals) -> None:
         if not arrivals.records:
             return
-        counters, now = self.task.counters, wall_clock()
-        counters.batch(time.monotonic(), arrivals.records)
-        counters.latency.append(now - arrivals.at)
+        counters, now, at = self.task.counters, wall_clock(), time.monotonic()
+        counters.batch(at, arrivals.records)
+        counters.latency.append((at, now - arrivals.at))
         newest = max((int(rows.time.max()) for rows in arrivals.rows.values() if rows.height), default=None)
         if newest is not None:
-            counters.delay.append(now - newest)
+            counters.delay.append((at, now - newest))
 
     # --- commits ---
 

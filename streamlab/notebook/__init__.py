@@ -1,0 +1,106 @@
+"""Jupyter: a live panel for every query, and the picture of it that a saved notebook keeps.
+
+========  ====================================================================
+snapshot  what is read of a query, once
+history   the last minute of its figures
+chart     what the chart shows, guessed or told
+view      the panel as regions of HTML; reading, markup, svg: what it is made of
+static    the saved picture; console: the same as text
+figures   Bokeh figures
+panel     the widget, its thread and its buttons; panel.js, panel.css
+========  ====================================================================
+
+Only `panel` and `figures` need Jupyter's packages (extra ``notebook``).
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from streamlab.errors import PlanError
+from streamlab.notebook import console, snapshot
+
+if TYPE_CHECKING:
+    from streamlab.notebook.panel import Panel as _Panel
+    from streamlab.runtime.query import Query
+
+_panels: weakref.WeakKeyDictionary[Query, _Panel] = weakref.WeakKeyDictionary()
+_shown: weakref.WeakKeyDictionary[Query, int] = weakref.WeakKeyDictionary()  # by which run of a cell
+
+
+class Text:
+    """The panel of a console: text, as of when it is looked at."""
+
+    def __init__(self, query: Query, sink: str | None) -> None:
+        self._query, self._sink = query, sink
+
+    def close(self) -> None:
+        """Do nothing: text leaves nothing behind."""
+
+    def __repr__(self) -> str:
+        """Return the panel as text."""
+        return console.text(snapshot.take(self._query, self._sink))
+
+
+Panel = Any  # a Panel in a notebook, a Text elsewhere
+
+
+def shell() -> Any:
+    """Return the shell of the notebook that this runs in; None: it is no notebook."""
+    if "IPython" not in sys.modules:
+        return None
+    found = sys.modules["IPython"].get_ipython()
+    return found if found is not None and getattr(found, "kernel", None) is not None else None
+
+
+def show(query: Query, sink: str | None = None) -> Panel:
+    """Show a query: one panel each; shown again, it moves to the new place."""
+    if sink is not None:
+        query.frame(0, sink=sink)  # names the valid ones
+    notebook = shell()
+    if notebook is None:
+        return Text(query, sink)
+    panel = _made(query, sink)
+    _shown[query] = notebook.execution_count
+    panel.open()
+    return panel
+
+
+def _made(query: Query, sink: str | None) -> _Panel:
+    try:
+        from streamlab.notebook.panel import Panel as Live  # noqa: PLC0415  # a console needs none of its packages
+    except ImportError as error:
+        raise PlanError(
+            f'show: the panel needs {error.name}; install it with: pip install "streamlab[notebook]".'
+        ) from error
+    old = _panels.get(query)
+    if old is not None:
+        old.close()
+    _panels[query] = Live(query, sink)
+    return _panels[query]
+
+
+def plot(query: Query, x: str | None, y: str | None, by: str | None, kind: str | None) -> Panel:
+    """Set what the chart of a query's panel shows; it is shown if it is not yet."""
+    if shell() is None:
+        return Text(query, None)
+    panel = _panels.get(query)
+    if panel is None or not panel.is_open:
+        panel = _made(query, None)
+        panel.plot(x, y, by, kind)
+        _shown[query] = shell().execution_count
+        panel.open()
+    else:
+        panel.plot(x, y, by, kind)
+    return panel
+
+
+def display(query: Query) -> None:
+    """Show a query that is the last line of a cell, unless that cell has shown it already."""
+    notebook = shell()
+    if notebook is None:
+        print(repr(query))  # noqa: T201  # what a console shows of it
+    elif _shown.get(query) != notebook.execution_count:
+        show(query)

@@ -1,0 +1,182 @@
+"""The live panel: a thread that looks at the query four times a second and sends what changed."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+from IPython.display import DisplayHandle
+
+from streamlab.notebook import console, figures, snapshot, static, view
+from streamlab.notebook.chart import Chart, guessed, told
+from streamlab.notebook.history import SECONDS, History
+from streamlab.plan.sinks import natural_key
+
+if TYPE_CHECKING:
+    from streamlab.runtime.query import Query
+
+_HERE = Path(__file__).parent
+EVERY, PICTURE_EVERY, FRESH = 0.25, 10.0, 1.5
+"""Seconds between two looks, between two saved pictures, and for which new rows are tinted."""
+
+
+class _Frame(anywidget.AnyWidget):
+    """The browser's half: regions of HTML, and charts."""
+
+    _esm = _HERE / "panel.js"
+    _css = _HERE / "panel.css"
+    identity = traitlets.Unicode().tag(sync=True)
+    html = traitlets.Unicode().tag(sync=True)
+    charts = traitlets.Unicode().tag(sync=True)
+    bokeh_version = traitlets.Unicode(figures.VERSION).tag(sync=True)
+    bokeh_gz = traitlets.Bytes().tag(sync=True)
+
+
+class Panel:
+    """A query as one sees it; made by `Query.show`.
+
+    Nothing of it is left after `close`: the thread ends, the widget goes, the picture stays.
+    """
+
+    def __init__(self, query: Query, sink: str | None = None) -> None:
+        self._query = query
+        nodes = {node.target: node for node in query.plan.sinks}
+        self._sink = sink if sink is not None else next(iter(nodes))
+        self._schema, self._keys = nodes[self._sink].schema, natural_key(nodes[self._sink].input)
+        self._chart = guessed(self._schema, self._keys)
+        self._history, self._lock = History(), threading.RLock()
+        self._sent: dict[str, Any] = {}
+        self._results, self._grew = 0, (0, 0.0)  # rows that came last, and when
+        self.identity = uuid.uuid4().hex[:12]
+        self._closed = threading.Event()
+        self._pictured = 0.0
+        self._frame: _Frame | None = None
+        self._picture = DisplayHandle()
+        self._live = DisplayHandle()
+
+    # --- life ---
+
+    def open(self) -> None:
+        """Show it, and keep it fresh until the query has ended."""
+        seen = self._look()
+        if self._query.status in {"running", "paused"}:
+            self._frame = self._made(seen)
+            self._live.display(self._frame)
+            self._picture.display(static.bundle(seen, self.identity), raw=True)
+            self._frame.on_msg(self._asked)
+            threading.Thread(target=self._refresh, name=f"{self._query.name}-panel", daemon=True).start()
+            self._query.at_end(self._end)
+        else:
+            self._closed.set()
+            self._picture.display(static.bundle(seen, self.identity), raw=True)
+
+    def _made(self, seen: view.View) -> _Frame:
+        page = view.page(self._query.name, self.identity, view.regions(seen))
+        drawn = figures.described(self._chart)
+        return _Frame(identity=self.identity, html=page, charts=drawn, bokeh_gz=figures.bokehjs())
+
+    def close(self) -> None:
+        """Leave the picture as it is now, and nothing else."""
+        self._end()
+
+    def _end(self) -> None:
+        with self._lock:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+            self._save()
+            if self._frame is not None:
+                self._live.update({"text/html": "", "text/plain": ""}, raw=True)
+                # what front ends and runners keep of a widget is its last state
+                self._frame.bokeh_gz, self._frame.html, self._frame.charts = b"", "", "{}"
+                self._frame.close()
+                self._frame = None
+
+    def _refresh(self) -> None:
+        while not self._closed.wait(EVERY):
+            with self._lock:
+                if self._closed.is_set():
+                    return
+                seen = self._look()
+                self._send(seen)
+                if seen.now.seconds - self._pictured >= PICTURE_EVERY:
+                    self._save(seen)
+
+    # --- what is seen ---
+
+    def _look(self) -> view.View:
+        now = snapshot.take(self._query, self._sink)
+        self._history.add(now)
+        came, self._results = now.metrics.results - self._results, now.metrics.results
+        if came:
+            self._grew = (came, now.seconds)
+        fresh = self._grew[0] if now.seconds - self._grew[1] < FRESH else 0
+        return view.View(now, self._history, self._chart, fresh)
+
+    def _save(self, seen: view.View | None = None) -> None:
+        seen = seen or self._look()
+        self._pictured = seen.now.seconds
+        saved = view.View(seen.now, seen.history, seen.chart, live=False)
+        self._picture.update(static.bundle(saved, self.identity), raw=True)
+
+    def _send(self, seen: view.View) -> None:
+        changed = self._changed(view.regions(seen))
+        charts = {name: data for name, data in self._data(seen).items() if self._sent.get(f"chart {name}") != data}
+        self._sent |= {f"chart {name}": data for name, data in charts.items()}
+        if (changed or charts) and self._frame is not None:
+            self._frame.send({"regions": changed, "charts": charts})
+
+    def _changed(self, regions: view.Regions) -> view.Regions:
+        changed = {name: html for name, html in regions.items() if self._sent.get(name) != html}
+        self._sent |= changed
+        return changed
+
+    def _data(self, seen: view.View) -> dict[str, Any]:
+        latency = figures.data(view.latency_lines(seen.history), left=-SECONDS, right=0.0)
+        if seen.chart is None:
+            return {"latency": latency}
+        dots = seen.chart.kind == "scatter"
+        return {"results": figures.data(seen.chart.lines(seen.now.rows), dots=dots), "latency": latency}
+
+    # --- what is asked of it ---
+
+    def plot(self, x: str | None, y: str | None, by: str | None, kind: str | None) -> None:
+        """Change what the chart shows."""
+        chart = told(self._schema, self._keys, x, y, by, kind)
+        with self._lock:
+            self._chart = chart
+            if self._frame is not None:
+                self._frame.charts = figures.described(chart)
+                self._sent = {}
+                self._frame.send({"figures": self._frame.charts})
+                self._send(self._look())
+            else:
+                self._save()
+
+    @property
+    def chart(self) -> Chart | None:
+        """What the chart shows."""
+        return self._chart
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is live."""
+        return not self._closed.is_set()
+
+    def _asked(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:
+        act = {"pause": self._query.pause, "resume": self._query.resume, "stop": self._query.stop}.get(
+            str(content.get("do"))
+        )
+        if act is not None:  # a stop waits for its commit: the kernel stays free
+            threading.Thread(target=act, name=f"{self._query.name}-button", daemon=True).start()
+
+    def _ipython_display_(self) -> None:
+        """Show nothing: it is shown already."""
+
+    def __repr__(self) -> str:
+        """Return the panel as text."""
+        return console.text(snapshot.take(self._query, self._sink))
