@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     from streamlab.runtime.query import Query
 
 _HERE = Path(__file__).parent
-EVERY, PICTURE_EVERY, FRESH = 0.25, 10.0, 1.5
-"""Seconds between two looks, between two saved pictures, and for which new rows are tinted."""
+EVERY, FIRST_PICTURE, PICTURE_EVERY, FRESH = 0.25, 2.0, 10.0, 1.5
+"""Seconds between two looks, until the first saved picture, between two of them, and for which new rows are tinted."""
+
+_VIEW, _VERSION = "application/vnd.jupyter.widget-view+json", {"version_major": 2, "version_minor": 0}
+_NOTHING = {"text/html": "", "text/plain": ""}
 
 
 class _Frame(anywidget.AnyWidget):
@@ -65,14 +69,14 @@ class Panel:
         seen = self._look()
         if self._query.status in {"running", "paused"}:
             self._frame = self._made(seen)
-            self._live.display(self._frame)
-            self._picture.display(static.bundle(seen, self.identity), raw=True)
+            self._live.display({**self._frame._repr_mimebundle_()[0], **_NOTHING}, raw=True)  # Jupyter's protocol
+            self._picture.display(self._bundle(seen), raw=True)
             self._frame.on_msg(self._asked)
             threading.Thread(target=self._refresh, name=f"{self._query.name}-panel", daemon=True).start()
             self._query.at_end(self._end)
         else:
             self._closed.set()
-            self._picture.display(static.bundle(seen, self.identity), raw=True)
+            self._picture.display(self._bundle(seen), raw=True)
 
     def _made(self, seen: view.View) -> _Frame:
         page = view.page(self._query.name, self.identity, view.regions(seen))
@@ -90,7 +94,7 @@ class Panel:
             self._closed.set()
             self._save()
             if self._frame is not None:
-                self._live.update({"text/html": "", "text/plain": ""}, raw=True)
+                self._live.update(_NOTHING, raw=True)
                 # what front ends and runners keep of a widget is its last state
                 self._frame.bokeh_gz, self._frame.html, self._frame.charts = b"", "", "{}"
                 self._frame.close()
@@ -103,7 +107,7 @@ class Panel:
                     return
                 seen = self._look()
                 self._send(seen)
-                if seen.now.seconds - self._pictured >= PICTURE_EVERY:
+                if seen.now.seconds - self._pictured >= (PICTURE_EVERY if self._pictured else FIRST_PICTURE):
                     self._save(seen)
 
     # --- what is seen ---
@@ -120,8 +124,10 @@ class Panel:
     def _save(self, seen: view.View | None = None) -> None:
         seen = seen or self._look()
         self._pictured = seen.now.seconds
-        saved = view.View(seen.now, seen.history, seen.chart, live=False)
-        self._picture.update(static.bundle(saved, self.identity), raw=True)
+        self._picture.update(self._bundle(seen), raw=True)
+
+    def _bundle(self, seen: view.View) -> dict[str, str]:
+        return static.bundle(replace(seen, fresh=0, live=False), self.identity)
 
     def _send(self, seen: view.View) -> None:
         changed = self._changed(view.regions(seen))

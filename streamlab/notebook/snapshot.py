@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from streamlab.plan.sinks import natural_key
@@ -40,6 +40,8 @@ class Snapshot:
     ----------
     sink, keys
         The sink whose results these are, and the columns that identify one of its rows.
+    at
+        When it was, or ended.
     watermark
         The smallest stream time of the partitions that are not idle, in milliseconds since 1970.
     since_checkpoint
@@ -90,7 +92,7 @@ def take(query: Query, sink: str | None = None) -> Snapshot:
         error,
         query.kept,
         metrics.seconds,
-        datetime.now(UTC),
+        query.started + timedelta(seconds=metrics.seconds),
         tuple(source.topic for source in query.plan.sources),
         tuple(sinks),
         shown.target,

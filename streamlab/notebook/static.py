@@ -7,7 +7,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from streamlab.notebook import console, reading, svg, view
-from streamlab.notebook.markup import text
 
 if TYPE_CHECKING:
     from streamlab.notebook.view import View
@@ -29,13 +28,19 @@ def bundle(seen: View, identity: str) -> dict[str, str]:
 
 def _html(seen: View, identity: str) -> str:
     parts = view.regions(seen)
-    whole = view.page(seen.now.name, f"saved-{identity}", parts, (_results(seen), _latency(seen)))
-    picture = f'<div data-streamlab="{identity}"><style>{style()}</style>{whole}</div>'
-    if len(picture.encode()) > LARGEST:  # rows of a hundred columns: the figures are what matters
-        parts |= dict.fromkeys(("rows", "late", "dead"), '<p class="sl-quiet">too large to be saved</p>')
-        whole = view.page(seen.now.name, f"saved-{identity}", parts, (_results(seen), _latency(seen)))
-        picture = f'<div data-streamlab="{identity}"><style>{style()}</style>{whole}</div>'
+    picture = _whole(seen, identity, parts)
+    if len(picture.encode()) > LARGEST:  # rows of very long texts: the figures are what matters
+        parts |= dict.fromkeys(("rows", "late", "dead", "plan"), '<p class="sl-quiet">too large to be saved</p>')
+        picture = _whole(seen, identity, parts)
     return picture
+
+
+def _whole(seen: View, identity: str, parts: view.Regions) -> str:
+    page = view.page(seen.now.name, f"saved-{identity}", parts, (_results(seen), _latency(seen)))
+    mine = f'[data-streamlab="{identity}"]'
+    # where the live panel cannot be, its place says so; the picture is enough
+    alone = f".jp-OutputArea-child:not(:has(.sl)):has(+ .jp-OutputArea-child {mine}) {{ display: none; }}"
+    return f'<div data-streamlab="{identity}"><style>{style()}{alone}</style>{page}</div>'
 
 
 def _results(seen: View) -> str:
@@ -52,9 +57,11 @@ def _results(seen: View) -> str:
         at = reading.moment(int(x))
         return f"{at:%H:%M:%S}" if span < 300_000 else f"{at:%H:%M}" if span < 172_800_000 else f"{at:%d %b}"  # noqa: PLR2004  # as fine as one can read
 
-    return svg.chart(lines, f"{chart.title} over {text(chart.x)}", across, kind=chart.kind)
+    label = f"{chart.title} over {chart.x}"
+    return svg.image(svg.chart(lines, label, across, kind=chart.kind), label)
 
 
 def _latency(seen: View) -> str:
-    lines = view.latency_lines(seen.history)
-    return svg.chart(lines, "processing latency over the last minute", lambda x: "now" if x == 0 else f"{x:.0f} s")
+    label = "processing latency over the last minute"
+    drawn = svg.chart(view.latency_lines(seen.history), label, lambda x: "now" if round(x) == 0 else f"{x:.0f} s")
+    return svg.image(drawn, label)

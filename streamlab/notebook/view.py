@@ -62,9 +62,11 @@ def regions(view: View) -> Regions:
 
 
 def _state(now: Snapshot, *, live: bool) -> str:
-    what = text(now.status)
-    if now.status in {"stopped", "failed"} or not live:
-        what += f" {now.at:%H:%M} UTC after {text(reading.length(now.seconds * 1000))}"
+    what, after = text(now.status), f"{now.at:%H:%M} UTC after {text(reading.length(now.seconds * 1000))}"
+    if now.status in {"stopped", "failed"}:
+        what += f" {after}"
+    elif not live:
+        what += f" at {after}"
     return f'<b class="sl-dot sl-{text(now.status)}"></b>{what}'
 
 
@@ -106,25 +108,21 @@ def _alerts(now: Snapshot) -> str:
 
 def _tiles(view: View) -> Regions:
     now, metrics, history = view.now, view.now.metrics, view.history
-    rates = history.of("rate")
     rate = metrics.rate if now.status in {"running", "paused"} else metrics.records / max(metrics.seconds, 1e-3)
     mean = "" if now.status in {"running", "paused"} else ", on average"
     worst = max(now.partitions, key=lambda p: p.lag, default=None)
+
+    def spark(figure: str, colour: str) -> str:
+        drawn = svg.spark(history.of(figure), colour)
+        return drawn if view.live else svg.image(drawn)
+
+    latency, p50 = reading.length(metrics.latency_p99), f"p50 {reading.length(metrics.latency_p50)}"
+    delay, watermark = reading.length(metrics.delay_p50), f"watermark {reading.clock(now.watermark)}"
     return {
-        **_tile("rate", reading.rate(rate), f"{metrics.records:,} in all{mean}", svg.spark(rates, BLUE)),
-        **_tile("lag", reading.count(now.lag), _lag_note(now, worst), svg.spark(history.of("lag"), ORANGE)),
-        **_tile(
-            "latency",
-            reading.length(metrics.latency_p99),
-            f"p50 {reading.length(metrics.latency_p50)}",
-            svg.spark(history.of("p99"), RED),
-        ),
-        **_tile(
-            "delay",
-            reading.length(metrics.delay_p50),
-            f"watermark {reading.clock(now.watermark)}",
-            svg.spark(history.of("delay"), VIOLET),
-        ),
+        **_tile("rate", reading.rate(rate), f"{metrics.records:,} in all{mean}", spark("rate", BLUE)),
+        **_tile("lag", reading.count(now.lag), _lag_note(now, worst), spark("lag", ORANGE)),
+        **_tile("latency", latency, p50, spark("p99", RED)),
+        **_tile("delay", delay, watermark, spark("delay", VIOLET)),
         "tile-late": f"<strong>{reading.count(metrics.late_rows)}</strong>",
         "tile-dead": f"<strong{_bad(metrics.dead_letters)}>{reading.count(metrics.dead_letters)}</strong>",
     }

@@ -178,6 +178,11 @@ class Query:
         return self._runner.kept
 
     @property
+    def started(self) -> datetime:
+        """When it started, in UTC."""
+        return self._started
+
+    @property
     def committed_at(self) -> float | None:
         """When the last commit was made, by the monotonic clock; None: none was yet."""
         return self._runner.committed_at
