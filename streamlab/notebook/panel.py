@@ -39,6 +39,12 @@ class _Frame(anywidget.AnyWidget):
     bokeh_version = traitlets.Unicode(figures.VERSION).tag(sync=True)
     bokeh_gz = traitlets.Bytes().tag(sync=True)
 
+    def send(self, content: Any, buffers: Any = None) -> None:
+        """Send a message; a button's answer to it may come on any thread, also while a cell is busy."""
+        super().send(content, buffers)
+        # ipykernel would keep it for the thread of the cell that this message is counted to, until that cell is done
+        self.comm.__dict__.pop("_reply_subshell_id", None)
+
 
 class Panel:
     """A query as one sees it; made by `Query.show`.
@@ -69,7 +75,7 @@ class Panel:
         seen = self._look()
         if self._query.status in {"running", "paused"}:
             self._frame = self._made(seen)
-            self._live.display({**self._frame._repr_mimebundle_()[0], **_NOTHING}, raw=True)  # Jupyter's protocol
+            self._live.display({_VIEW: {**_VERSION, "model_id": self._frame.model_id}, **_NOTHING}, raw=True)
             self._picture.display(self._bundle(seen), raw=True)
             self._frame.on_msg(self._asked)
             threading.Thread(target=self._refresh, name=f"{self._query.name}-panel", daemon=True).start()
