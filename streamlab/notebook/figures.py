@@ -104,7 +104,7 @@ def _axes(plot: Any, *, is_time: bool, ago: bool) -> None:
     if is_time:
         plot.xaxis.ticker = DatetimeTicker(desired_num_ticks=5, num_minor_ticks=0)
         plot.xaxis.formatter = DatetimeTickFormatter(
-            milliseconds="%H:%M:%S", 
+            milliseconds="%H:%M:%S",
             seconds="%H:%M:%S", minsec="%H:%M:%S", minutes="%H:%M", hourmin="%H:%M", hours="%H:%M", days="%d %b",
             months="%b %Y", years="%Y",
         )  # fmt: skip
