@@ -103,6 +103,7 @@ class Panel:
                 self._live.update(_NOTHING, raw=True)
                 # what front ends and runners keep of a widget is its last state
                 self._frame.bokeh_gz, self._frame.html, self._frame.charts = b"", "", "{}"
+                self._frame.layout.close()
                 self._frame.close()
                 self._frame = None
 
