@@ -23,3 +23,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="fail, rather than skip, the tests on a real Apache Kafka where none can be started",
     )
+    parser.addoption(
+        "--require-browser",
+        action="store_true",
+        help="fail, rather than skip, the tests in a browser where there is no Chromium",
+    )

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything a change must pass, from a clean checkout: bash tests/run.sh [--require-kafka] [options of pytest]
+# Everything a change must pass, from a clean checkout: bash tests/run.sh [--require-kafka] [--require-browser] [options of pytest]
 # The environment is .venv, or $STREAMLAB_VENV; its Python is the first of $PYTHON, python3, ... that is new enough.
 set -euo pipefail
 exec </dev/null
@@ -44,15 +44,23 @@ install_package() {
     fi
 }
 
-# Kafka needs Java, and Maven the first time. Without them its tests are skipped, or fail under --require-kafka.
+# What tests need beside Python is installed where that is allowed; without it they are skipped, or fail under --require-...
+apt_install() {
+    [[ $(id -u) == 0 ]] && has apt-get || return 1
+    say "installing $*"
+    apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
+}
+
+# Kafka needs Java, and Maven the first time
 install_java() {
-    [[ -n ${STREAMLAB_TEST_BOOTSTRAP:-} ]] || { has java && has mvn; } && return
-    if [[ $(id -u) == 0 ]] && has apt-get; then
-        say "installing Java and Maven"
-        apt-get update -q && DEBIAN_FRONTEND=noninteractive \
-            apt-get install -q -y --no-install-recommends default-jdk-headless maven && return
-    fi
-    printf '\ntests/run.sh: java or mvn is missing: install Java 17 or newer and Maven to run the tests on Kafka\n' >&2
+    [[ -n ${STREAMLAB_TEST_BOOTSTRAP:-} ]] || { has java && has mvn; } || apt_install default-jdk-headless maven ||
+        printf '\ntests/run.sh: java or mvn is missing: install Java 17 or newer and Maven to run the tests on Kafka\n' >&2
+}
+
+install_browser() {
+    [[ -n ${STREAMLAB_CHROMIUM:-} ]] || has chromium || has chromium-browser || has google-chrome ||
+        apt_install chromium fonts-dejavu-core ||
+        printf '\ntests/run.sh: no browser: install Chromium, or set STREAMLAB_CHROMIUM, to run the tests in Jupyter\n' >&2
 }
 
 step() {
@@ -64,6 +72,7 @@ venv=${STREAMLAB_VENV:-.venv}
 [[ -x $venv/bin/python ]] && "$venv/bin/python" -c '' || make_venv
 install_package
 install_java
+install_browser
 PATH="$(cd "$venv/bin" && pwd):$PATH"
 export PATH
 

@@ -23,6 +23,11 @@ async function bokeh(model) {
   return window[key];
 }
 
+// a view is made before it stands in the page, and there it has neither colours nor a font
+async function standing(el) {
+  while (!el.isConnected) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
 function paint(el, regions) {
   for (const [name, html] of Object.entries(regions)) {
     const region = el.querySelector(`[data-region="${name}"]`);
@@ -44,7 +49,7 @@ function colour(el, name) {
 
 function dress(documents, el) {
   const [soft, line] = [colour(el, "--sl-soft"), colour(el, "--sl-line")];
-  const font = getComputedStyle(el).fontFamily;
+  const font = getComputedStyle(el).fontFamily || "sans-serif";
   for (const doc of documents) {
     for (const model of doc._all_models.values()) {
       if (model.type.endsWith("Axis")) model.setv({ major_label_text_color: soft, major_label_text_font: font });
@@ -106,10 +111,12 @@ export default {
     };
     const panel = frame.querySelector(".sl");
     const themed = new MutationObserver(() => dress(Object.values(documents), panel));
-    let closed = false;
+    let [closed, end] = [false, null];
+    const ended = new Promise((resolve) => { end = resolve; });
 
     async function draw(figures) {
       const B = await bokeh(model);
+      await Promise.race([standing(panel), ended]);
       if (closed) return;
       for (const [name, item] of Object.entries(JSON.parse(figures))) {
         const place = frame.querySelector(`[data-chart="${name}"]`);
@@ -128,9 +135,10 @@ export default {
 
     newest.views.add(shown);
     themed.observe(document.body, { attributes: true, attributeFilter: ["data-jp-theme-light", "data-jp-theme-name", "class"] });
-    await draw(newest.figures ?? model.get("charts"));
+    draw(newest.figures ?? model.get("charts")); // not awaited: the page puts the view in its place when this returns
     return () => {
       closed = true;
+      end();
       newest.views.delete(shown);
       themed.disconnect();
       frame.removeEventListener("click", act);
