@@ -4,8 +4,9 @@
 snapshot  what is read of a query, once
 history   the last minute of its figures
 chart     what the chart shows, guessed or told
-view      the panel as regions of HTML; reading, markup, svg: what it is made of
-static    the saved picture; console: the same as text
+view      the panel as regions of HTML; tiles, reading, markup, svg: what they are made of
+page      where each region stands
+static    what a saved notebook keeps; picture: where it is not trusted; console: the same as text
 figures   Bokeh figures
 panel     the widget, its thread and its buttons; panel.js, panel.css
 ========  ====================================================================

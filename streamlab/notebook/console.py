@@ -17,9 +17,8 @@ _ROWS = 8
 def text(now: Snapshot) -> str:
     """Return what a query does, in a few lines and its newest results."""
     metrics = now.metrics
-    running = now.status in {"running", "paused"}
-    rate = metrics.rate if running else metrics.records / max(metrics.seconds, 1e-3)
-    head = f"{now.name}  {now.status} {'for' if running else 'after'} {reading.length(now.seconds * 1000)}"
+    rate = metrics.rate if now.is_live else metrics.records / max(metrics.seconds, 1e-3)
+    head = f"{now.name}  {now.status} {'for' if now.is_live else 'after'} {reading.length(now.seconds * 1000)}"
     counts = f"records {metrics.records:,} ({reading.rate(rate)}/s)   results {metrics.results:,}   lag {now.lag:,}"
     delays = f"event-time delay p50 {reading.length(metrics.delay_p50)}   watermark {reading.day(now.watermark)}"
     latency = f"latency p50 {reading.length(metrics.latency_p50)}, p99 {reading.length(metrics.latency_p99)}"

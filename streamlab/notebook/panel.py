@@ -15,6 +15,7 @@ from IPython.display import DisplayHandle
 from streamlab.notebook import console, figures, snapshot, static, view
 from streamlab.notebook.chart import Chart, guessed, told
 from streamlab.notebook.history import SECONDS, History
+from streamlab.notebook.page import page
 from streamlab.plan.sinks import natural_key
 
 if TYPE_CHECKING:
@@ -85,9 +86,9 @@ class Panel:
             self._picture.display(self._bundle(seen), raw=True)
 
     def _made(self, seen: view.View) -> _Frame:
-        page = view.page(self._query.name, self.identity, view.regions(seen))
+        html = page(self._query.name, self.identity, view.regions(seen))
         drawn = figures.described(self._chart)
-        return _Frame(identity=self.identity, html=page, charts=drawn, bokeh_gz=figures.bokehjs())
+        return _Frame(identity=self.identity, html=html, charts=drawn, bokeh_gz=figures.bokehjs())
 
     def close(self) -> None:
         """Leave the picture as it is now, and nothing else."""

@@ -68,6 +68,11 @@ class Snapshot:
     dead_letters: pl.DataFrame
 
     @property
+    def is_live(self) -> bool:
+        """Whether it goes on."""
+        return self.status in {"running", "paused"}
+
+    @property
     def lag(self) -> int:
         """Records that are still to be read."""
         return sum(partition.lag for partition in self.partitions)

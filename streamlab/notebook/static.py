@@ -7,6 +7,8 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from streamlab.notebook import console, reading, svg, view
+from streamlab.notebook.page import page
+from streamlab.notebook.picture import plain
 
 if TYPE_CHECKING:
     from streamlab.notebook.view import View
@@ -36,11 +38,18 @@ def _html(seen: View, identity: str) -> str:
 
 
 def _whole(seen: View, identity: str, parts: view.Regions) -> str:
-    page = view.page(seen.now.name, f"saved-{identity}", parts, (_results(seen), _latency(seen)))
+    charts = _results(seen), _latency(seen)
+    images = svg.image(charts[0], "the results"), svg.image(charts[1], "processing latency over the last minute")
+    rich = page(seen.now.name, f"saved-{identity}", parts, images)
     mine = f'[data-streamlab="{identity}"]'
     # where the live panel cannot be, its place says so; the picture is enough
     alone = f".jp-OutputArea-child:not(:has(.sl)):has(+ .jp-OutputArea-child {mine}) {{ display: none; }}"
-    return f'<div data-streamlab="{identity}"><style>{style()}{alone}</style>{page}</div>'
+    # style sheets are taken out of what is not trusted: then the plain form is what one sees
+    either = ".sl-plain { display: none; } .sl-rich { display: block !important; }"
+    return (
+        f'<div data-streamlab="{identity}"><style>{style()}{alone}{either}</style>'
+        f'<div class="sl-rich" style="display:none">{rich}</div><div class="sl-plain">{plain(seen, parts, charts)}</div></div>'
+    )
 
 
 def _results(seen: View) -> str:
@@ -57,11 +66,9 @@ def _results(seen: View) -> str:
         at = reading.moment(int(x))
         return f"{at:%H:%M:%S}" if span < 300_000 else f"{at:%H:%M}" if span < 172_800_000 else f"{at:%d %b}"  # noqa: PLR2004  # as fine as one can read
 
-    label = f"{chart.title} over {chart.x}"
-    return svg.image(svg.chart(lines, label, across, kind=chart.kind), label)
+    return svg.chart(lines, f"{chart.title} over {chart.x}", across, kind=chart.kind)
 
 
 def _latency(seen: View) -> str:
     label = "processing latency over the last minute"
-    drawn = svg.chart(view.latency_lines(seen.history), label, lambda x: "now" if round(x) == 0 else f"{x:.0f} s")
-    return svg.image(drawn, label)
+    return svg.chart(view.latency_lines(seen.history), label, lambda x: "now" if round(x) == 0 else f"{x:.0f} s")

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 450, 176, 44, 86, 10, 20
 
 
-_XMLNS = 'xmlns="http://www.w3.org/2000/svg"'
-_GREY = "#808997"
-_TICK = f'font-size="10" fill="{_GREY}"'
-_FONT = "Inter, system-ui, sans-serif"
+XMLNS = 'xmlns="http://www.w3.org/2000/svg"'
+GREY = "#808997"
+_TICK = f'font-size="10" fill="{GREY}"'
+FONT = "Inter, system-ui, sans-serif"
 
 
 def image(svg: str, label: str = "") -> str:
@@ -34,7 +34,7 @@ def spark(values: Sequence[float], colour: str) -> str:
     """Return a small line with a tint below it; one point or none: an empty one of the same size."""
     width, height, pad = 120.0, 26.0, 2.0
     if len(values) < 2:  # noqa: PLR2004  # a line has two points
-        return f'<svg {_XMLNS} viewBox="0 0 {width:g} {height:g}" preserveAspectRatio="none" aria-hidden="true"></svg>'
+        return f'<svg {XMLNS} viewBox="0 0 {width:g} {height:g}" preserveAspectRatio="none" aria-hidden="true"></svg>'
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     points = [
@@ -43,7 +43,7 @@ def spark(values: Sequence[float], colour: str) -> str:
     ]
     line = "M" + " L".join(points)
     return (
-        f'<svg {_XMLNS} viewBox="0 0 {width:g} {height:g}" preserveAspectRatio="none" aria-hidden="true">'
+        f'<svg {XMLNS} viewBox="0 0 {width:g} {height:g}" preserveAspectRatio="none" aria-hidden="true">'
         f'<path d="{line} L{width:g},{height:g} L0,{height:g} Z" fill="{colour}" opacity=".14"/>'
         f'<path d="{line}" fill="none" stroke="{colour}" stroke-width="1.6" vector-effect="non-scaling-stroke"/></svg>'
     )
@@ -59,7 +59,7 @@ def chart(lines: Sequence[Line], label: str, across: Callable[[float], str], *, 
     """
     xs, ys = [x for line in lines for x in line.x], [y for line in lines for y in line.y]
     if not xs:
-        return f'<svg {_XMLNS} viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}: no data"></svg>'
+        return f'<svg {XMLNS} viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(label)}: no data"></svg>'
     marks = ticks(min(0.0, *ys), max(ys))
     low, high, left, right = marks[0], marks[-1], min(xs), max(xs)
     deep, wide = _HEIGHT - _BOTTOM - _TOP, _WIDTH - _LEFT - _RIGHT
@@ -71,7 +71,7 @@ def chart(lines: Sequence[Line], label: str, across: Callable[[float], str], *, 
         return _LEFT + wide * ((x - left) / (right - left) if right > left else 0.5)
 
     grid = "".join(
-        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT + 8}" y1="{down(t):.1f}" y2="{down(t):.1f}" stroke="{_GREY}" stroke-opacity=".28"/>'
+        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT + 8}" y1="{down(t):.1f}" y2="{down(t):.1f}" stroke="{GREY}" stroke-opacity=".28"/>'
         f'<text x="{_LEFT - 6}" y="{down(t) + 3.5:.1f}" {_TICK} text-anchor="end">{t:,g}</text>'
         for t in marks
     )
@@ -88,7 +88,7 @@ def chart(lines: Sequence[Line], label: str, across: Callable[[float], str], *, 
         f'<text x="{_WIDTH - _RIGHT + 12}" y="{y + 4:.1f}" {bold} fill="{line.colour}">{escape(short(line.name))}</text>'
         for line, y in zip(lines, ends, strict=True)
     )
-    frame = f'{_XMLNS} viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" font-family="{_FONT}"'
+    frame = f'{XMLNS} viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" height="{_HEIGHT}" font-family="{FONT}"'
     return f'<svg {frame} role="img" aria-label="{escape(label)}">{grid}{axis}{drawn}{names}</svg>'
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from streamlab.notebook import reading, svg
 from streamlab.notebook.chart import Chart, Line
-from streamlab.notebook.markup import region, table, text
+from streamlab.notebook.markup import table, text
+from streamlab.notebook.tiles import BLUE, ORANGE, RED, Tile, tiles
 from streamlab.plan.schema import WINDOW_END, WINDOW_START
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from streamlab.notebook.history import History
     from streamlab.notebook.snapshot import Partition, Snapshot
 
-BLUE, ORANGE, GREEN, RED, VIOLET = "#3b7dd8", "#e07b39", "#3a9d6e", "#d1495b", "#7d5fb2"
 NEWEST, ASIDE = 8, 20
 """Rows of the result table; of late rows and dead letters."""
 
@@ -62,24 +62,32 @@ def regions(view: View) -> Regions:
 
 
 def _state(now: Snapshot, *, live: bool) -> str:
-    what, after = text(now.status), f"{now.at:%H:%M} UTC after {text(reading.length(now.seconds * 1000))}"
-    if now.status in {"stopped", "failed"}:
-        what += f" {after}"
-    elif not live:
-        what += f" at {after}"
-    return f'<b class="sl-dot sl-{text(now.status)}"></b>{what}'
+    return f'<b class="sl-dot sl-{text(now.status)}"></b>{text(status(now, live=live))}'
 
 
-def _about(now: Snapshot) -> str:
+def status(now: Snapshot, *, live: bool) -> str:
+    """Return what it does, or did and when."""
+    after = f"{now.at:%H:%M} UTC after {reading.length(now.seconds * 1000)}"
+    if now.is_live:
+        return now.status if live else f"{now.status} at {after}"
+    return f"{now.status} {after}"
+
+
+def about(now: Snapshot) -> str:
+    """Return what it reads and makes, and how much it holds."""
     count = len(now.partitions)
     parts = [
         f"{', '.join(now.sources)} → {', '.join(now.sinks)}, {count} partition{'' if count == 1 else 's'}",
         f"state {reading.size(now.metrics.state_bytes)}",
     ]
-    if now.since_checkpoint is not None and now.status in {"running", "paused"}:
+    if now.since_checkpoint is not None and now.is_live:
         parts.append(f"checkpoint {reading.length(round(now.since_checkpoint, -2))} ago")
-    about = text(" · ".join(parts))
-    return f'<span title="{about}">{about}</span>'
+    return " · ".join(parts)
+
+
+def _about(now: Snapshot) -> str:
+    told = text(about(now))
+    return f'<span title="{told}">{told}</span>'
 
 
 def _controls(now: Snapshot) -> str:
@@ -107,42 +115,16 @@ def _alerts(now: Snapshot) -> str:
 
 
 def _tiles(view: View) -> Regions:
-    now, metrics, history = view.now, view.now.metrics, view.history
-    rate = metrics.rate if now.status in {"running", "paused"} else metrics.records / max(metrics.seconds, 1e-3)
-    mean = "" if now.status in {"running", "paused"} else ", on average"
-    worst = max(now.partitions, key=lambda p: p.lag, default=None)
-
-    def spark(figure: str, colour: str) -> str:
-        drawn = svg.spark(history.of(figure), colour)
-        return drawn if view.live else svg.image(drawn)
-
-    latency, p50 = reading.length(metrics.latency_p99), f"p50 {reading.length(metrics.latency_p50)}"
-    delay, watermark = reading.length(metrics.delay_p50), f"watermark {reading.clock(now.watermark)}"
-    return {
-        **_tile("rate", reading.rate(rate), f"{metrics.records:,} in all{mean}", spark("rate", BLUE)),
-        **_tile("lag", reading.count(now.lag), _lag_note(now, worst), spark("lag", ORANGE)),
-        **_tile("latency", latency, p50, spark("p99", RED)),
-        **_tile("delay", delay, watermark, spark("delay", VIOLET)),
-        "tile-late": f"<strong>{reading.count(metrics.late_rows)}</strong>",
-        "tile-dead": f"<strong{_bad(metrics.dead_letters)}>{reading.count(metrics.dead_letters)}</strong>",
-    }
+    return {f"tile-{tile.name}": _tile(tile, live=view.live) for tile in tiles(view.now, view.history)}
 
 
-def _tile(name: str, number: str, note: str, picture: str) -> Regions:
-    noted = text(note)
-    return {f"tile-{name}": f'<strong>{text(number)}</strong><em title="{noted}">{noted}</em>{picture}'}
-
-
-def _bad(number: int) -> str:
-    return ' class="sl-red"' if number else ""
-
-
-def _lag_note(now: Snapshot, worst: Partition | None) -> str:
-    if worst is None or not worst.lag:
-        return "nothing left to read"
-    topic = f"{worst.topic} " if len(now.sources) > 1 else ""
-    note = f"{topic}p{worst.number}: {reading.count(worst.lag)}"
-    return f"{note}, gone in {reading.length(now.lag / now.metrics.rate * 1000)}" if now.metrics.rate >= 1 else note
+def _tile(tile: Tile, *, live: bool) -> str:
+    red = ' class="sl-red"' if tile.bad else ""
+    number = f"<strong{red}>{text(tile.number)}</strong>"
+    if not tile.colour:
+        return number
+    drawn, note = svg.spark(tile.values, tile.colour), text(tile.note)
+    return f'{number}<em title="{note}">{note}</em>{drawn if live else svg.image(drawn)}'
 
 
 def _counted(number: int) -> str:
@@ -242,72 +224,3 @@ def latency_lines(history: History) -> tuple[Line, ...]:
         if y:
             lines.append(Line(figure, tuple(x), tuple(y), colour))
     return tuple(lines)
-
-
-# --- the whole ---
-
-_TILES = (
-    ("rate", "records / s"),
-    ("lag", "lag, records"),
-    ("latency", "processing latency p99"),
-    ("delay", "event-time delay p50"),
-)
-_TABS = (
-    ("results", "Results", ""),
-    ("partitions", "Partitions", ""),
-    ("late", "Late", "late-count"),
-    ("dead", "Dead letters", "dead-count"),
-    ("plan", "Plan", ""),
-)
-
-
-def page(name: str, identity: str, parts: Regions, charts: tuple[str, str] = ("", "")) -> str:
-    """Return the panel with its regions in place.
-
-    Parameters
-    ----------
-    name
-        Of the query.
-    identity
-        Letters and digits that no other panel of the page has: what ties its tabs together.
-    charts
-        What stands in the places of the two charts: pictures, or nothing where a live panel draws.
-    """
-    tabs = "".join(
-        f'<input type="radio" class="sl-tab sl-at-{tab}" name="sl-{identity}" id="sl-{identity}-{tab}"{" checked" if not n else ""}/>'
-        f'<label for="sl-{identity}-{tab}">{label}{region(counted, parts[counted]) if counted else ""}</label>'
-        for n, (tab, label, counted) in enumerate(_TABS)
-    )
-    tiles = "".join(
-        f'<div class="sl-tile"><div class="sl-quiet sl-name">{label}</div>{region(f"tile-{tile}", parts[f"tile-{tile}"], "div")}</div>'
-        for tile, label in _TILES
-    )
-    tiles += "".join(
-        f'<div class="sl-tile sl-small"><div class="sl-quiet sl-name">{label}</div>{region(f"tile-{tile}", parts[f"tile-{tile}"], "div")}'
-        f'<label class="sl-link" for="sl-{identity}-{tile}">see {what}</label></div>'
-        for tile, label, what in (("late", "late rows", "the rows"), ("dead", "dead letters", "the records"))
-    )
-    return f"""<section class="sl" aria-label="streamlab query {text(name)}">
-<header class="sl-head"><span class="sl-who">{text(name)}</span>{region("state", parts["state"], classes="sl-state")}\
-{region("about", parts["about"], classes="sl-quiet sl-about")}{region("controls", parts["controls"], classes="sl-controls")}</header>
-{region("alerts", parts["alerts"], "div")}
-<div class="sl-tiles">{tiles}</div>
-<div class="sl-tabs">{tabs}
-<div class="sl-pane sl-in-results"><div class="sl-charts">
-{_chart("results", region("chart-title", parts["chart-title"]), charts[0])}
-{_chart("latency", 'processing latency <span class="sl-quiet">ms per batch, last minute</span>', charts[1])}</div>
-<div class="sl-split"><div>{region("rows-title", parts["rows-title"], "div", "sl-title")}{_scroll("rows", parts)}</div>
-<div><div class="sl-title">partitions</div>{_scroll("holder", parts)}</div></div></div>
-<div class="sl-pane sl-in-partitions">{_scroll("partitions", parts)}</div>
-<div class="sl-pane sl-in-late">{_scroll("late", parts)}</div>
-<div class="sl-pane sl-in-dead">{_scroll("dead", parts)}</div>
-<div class="sl-pane sl-in-plan">{_scroll("plan", parts)}</div>
-</div></section>"""
-
-
-def _chart(name: str, title: str, picture: str) -> str:
-    return f'<figure><figcaption>{title}</figcaption><div class="sl-chart" data-chart="{name}">{picture}</div></figure>'
-
-
-def _scroll(name: str, parts: Regions) -> str:
-    return region(name, parts[name], "div", "sl-scroll")

@@ -13,6 +13,7 @@ import pytest
 from streamlab.notebook import console, figures, static, svg, view
 from streamlab.notebook.chart import Chart, guessed
 from streamlab.notebook.history import History
+from streamlab.notebook.page import page
 from streamlab.notebook.snapshot import Partition, Snapshot
 from streamlab.plan.schema import TIME
 from streamlab.runtime.metrics import Metrics
@@ -145,12 +146,12 @@ def test_an_error_is_said_first():
 def test_nothing_from_outside_is_markup(live):
     found = seen(live=live, name=EVIL, sources=(EVIL,), sinks=(EVIL,), sink=EVIL, kept=EVIL, error=EVIL, seconds=1.0,
                  partitions=(Partition(EVIL, 0, 1, 1, 1, idle=False, holds=True),))  # fmt: skip
-    html = static.bundle(found, "abc")["text/html"] if not live else view.page(EVIL, "abc", view.regions(found))
+    html = static.bundle(found, "abc")["text/html"] if not live else page(EVIL, "abc", view.regions(found))
     found = Found()
     found.feed(html)
     assert found.tags <= {
         "b", "button", "div", "em", "figcaption", "figure", "header", "i", "img", "input", "label", "path", "pre",
-        "section", "span", "strong", "style", "svg", "table", "tbody", "td", "th", "thead", "tr",
+        "section", "span", "strong", "style", "svg", "table", "tbody", "td", "th", "thead", "tr", "p", "details", "summary",
     }  # fmt: skip
     assert not [name for name in found.attributes if name.startswith("on")]
     assert all(source.startswith("data:image/svg+xml;base64,") for source in found.sources)
@@ -161,7 +162,7 @@ def test_the_saved_picture_is_small_has_no_buttons_and_no_script_and_its_charts_
     html = bundle["text/html"]
     assert len(html) < 60_000
     assert "<button" not in html
-    assert html.count("data:image/svg+xml") == 6
+    assert html.count("data:image/svg+xml") == 7
     assert "stopped 14:32 UTC after 3 m 12 s" in words(html)
     assert "http" not in re.sub(r"base64,[^\"]*", "", html)
     assert bundle["text/plain"].startswith("carrier-delays  stopped after 3 m 12 s  flights -> delays")
