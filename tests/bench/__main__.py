@@ -1,4 +1,4 @@
-"""Measure programs side by side: python -m tests.bench tumbling --json FILE [--records N] [--only NAME,NAME]."""
+"""Measure programs side by side: python -m tests.bench tumbling|panel --json FILE [--records N] [--only NAME,NAME]."""
 
 from __future__ import annotations
 
@@ -27,7 +27,14 @@ BENCHMARKS = {
         Program("kafka_streams", java_class(HERE / "peers" / "kafka_streams", "Tumbling")),
         Program("quix", python_script(HERE / "peers" / "quix", "tumbling.py"), most_records=300_000),
     ),
+    "panel": (
+        Program("without_panel", python_module("tests.bench.programs.panel", "without")),
+        Program("with_panel", python_module("tests.bench.programs.panel", "with")),
+    ),
 }
+
+BASES = {"tumbling": "bare_loop", "panel": "without_panel"}
+"""What the others are compared with."""
 
 
 def main() -> int:
@@ -51,7 +58,7 @@ def main() -> int:
         print(f"not measured: {error}", file=sys.stderr)
         return 1
     rows = [outcome for outcome in outcomes if isinstance(outcome, Row)]
-    print(table(rows, "bare_loop"))
+    print(table(rows, BASES[wanted.benchmark]))
     if wanted.json:
         wanted.json.write_text(as_json(rows))
     for outcome in outcomes:

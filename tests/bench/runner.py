@@ -59,9 +59,9 @@ class ProgramError(RuntimeError):
     """A program failed, or said nothing that could be read."""
 
 
-def python_module(name: str) -> Callable[[], Sequence[str]]:
+def python_module(name: str, *arguments: str) -> Callable[[], Sequence[str]]:
     """Return the command of a module of this project."""
-    return lambda: [sys.executable, "-m", name]
+    return lambda: [sys.executable, "-m", name, *arguments]
 
 
 def java_class(project: Path, name: str) -> Callable[[], Sequence[str]]:
@@ -95,10 +95,10 @@ def measure(programs: Iterable[Program], records: int) -> Iterator[Row | Program
 def table(rows: Sequence[Row], relative_to: str) -> str:
     """Return the rows as text."""
     base = next((row.records_per_s for row in rows if row.name == relative_to), None)
-    lines = [f"{'program':<16}{'records':>12}{'seconds':>10}{'records/s':>12}{'x ' + relative_to:>14}"]
+    lines = [f"{'program':<16}{'records':>12}{'seconds':>10}{'records/s':>12}{'x ' + relative_to:>18}"]
     lines += [
         f"{row.name:<16}{row.records:>12,}{row.seconds:>10.2f}{row.records_per_s:>12,}"
-        f"{f'{row.records_per_s / base:.2f}' if base else '-':>14}"
+        f"{f'{row.records_per_s / base:.2f}' if base else '-':>18}"
         for row in rows
     ]
     return "\n".join(lines)
