@@ -36,14 +36,15 @@ def table(frame: pl.DataFrame, *, fresh: int = 0, least: int = 0) -> str:
     """
     shown = frame.select(frame.columns[:_COLUMNS])
     right = [dtype.is_numeric() for dtype in shown.dtypes]
+    rows = zip(*(reading.values(column) for column in shown), strict=True)
     head = "".join(f"<th{_side(r)}>{text(name)}</th>" for name, r in zip(shown.columns, right, strict=True))
-    body = "".join(_row(row, right, fresh=number < fresh) for number, row in enumerate(shown.iter_rows()))
+    body = "".join(_row(row, right, fresh=number < fresh) for number, row in enumerate(rows))
     body += f'<tr><td colspan="{max(1, shown.width)}">&nbsp;</td></tr>' * max(0, least - shown.height)
     return f'<table class="sl-table"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def _row(row: Iterable[object], right: list[bool], *, fresh: bool) -> str:
-    cells = "".join(f"<td{_side(r)}>{text(reading.value(v))}</td>" for v, r in zip(row, right, strict=True))
+def _row(row: Iterable[str], right: list[bool], *, fresh: bool) -> str:
+    cells = "".join(f"<td{_side(r)}>{text(v)}</td>" for v, r in zip(row, right, strict=True))
     return f'<tr class="sl-fresh">{cells}</tr>' if fresh else f"<tr>{cells}</tr>"
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import polars as pl
+
 UNKNOWN = "\N{EN DASH}"
 _MILLE = 1_000
 _CUT = 90
@@ -149,10 +151,26 @@ def _decimal(number: float) -> str:
     return f"{number:.2f}" if abs(number) >= 0.1 else f"{number:.3g}"  # noqa: PLR2004  # hundredths, or three figures
 
 
-def _time(at: datetime) -> str:
-    if at.microsecond:
+def _time(at: datetime, finest: str = "") -> str:
+    if at.microsecond or finest == "ms":
         return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}"
-    return f"{at:%Y-%m-%d %H:%M:%S}" if at.second else f"{at:%Y-%m-%d %H:%M}"
+    return f"{at:%Y-%m-%d %H:%M:%S}" if at.second or finest == "s" else f"{at:%Y-%m-%d %H:%M}"
+
+
+def values(column: pl.Series) -> list[str]:
+    """Return the cells of a column: times are all as fine as the finest.
+
+    Examples
+    --------
+    >>> values(pl.Series([datetime(2013, 1, 1, 13), datetime(2013, 1, 1, 13, 0, 5)]))
+    ['2013-01-01 13:00:00', '2013-01-01 13:00:05']
+    """
+    if column.dtype != pl.Datetime:
+        return [value(thing) for thing in column]
+    times: list[datetime | None] = list(column)
+    known = [at for at in times if at is not None]
+    finest = "ms" if any(at.microsecond for at in known) else "s" if any(at.second for at in known) else ""
+    return [value(at) if at is None else _time(at, finest) for at in times]
 
 
 def _cut(text: str) -> str:
