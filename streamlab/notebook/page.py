@@ -10,7 +10,7 @@ from streamlab.notebook.tiles import LABELS
 if TYPE_CHECKING:
     from streamlab.notebook.view import Regions
 
-_BEHIND = {"late": "the rows", "dead": "the records"}
+_BEHIND = {"late": "the rows", "dead": "them"}
 """Tiles with more behind a tab."""
 
 _TABS = (

@@ -121,7 +121,7 @@ def test_what_went_wrong_is_one_click_away_and_inert(lab: NotebookPage) -> None:
     expect(panel.locator(".sl-in-late thead")).to_contain_text("watermark")
     expect(panel.locator(".sl-in-results")).to_be_hidden()
     lab.screenshot("late", panel)
-    panel.get_by_text("see the records").click()
+    panel.get_by_text("see them").click()
     expect(panel.locator(".sl-in-dead tbody")).to_contain_text("<script>window.streamlabHurt")
     lab.screenshot("dead-letters", panel)
     panel.get_by_text("Plan", exact=True).click()
@@ -137,8 +137,8 @@ def test_what_went_wrong_is_one_click_away_and_inert(lab: NotebookPage) -> None:
 
 @pytest.mark.parametrize("width", [900, 1400])
 def test_nothing_jumps_while_values_change(lab: NotebookPage, width: int) -> None:
-    lab.resize(width, 1_200)
     started(lab)
+    lab.resize(width, 1_200)
     panel = live(lab)
     title = panel.locator("[data-region=rows-title]")
     lab.forget_jumps()
