@@ -8,6 +8,7 @@ replay        frames and files replayed as streams
 frame table   StreamFrame, StreamTable: what is done to events, written as with polars
 grouping      groups and windows
 pipeline      Pipeline: sinks under a name
+demo          real flights as a stream, on the broker inside this process
 testing       StreamTester: a pipeline driven by hand
 plan/         the logical plan: inert nodes that check themselves
 engine/       pure operators: state and a micro-batch in, results and late rows out
@@ -18,6 +19,7 @@ cli           the command line
 ============  ====================================================================================================
 """
 
+from streamlab.demo import demo
 from streamlab.errors import StreamlabError
 from streamlab.frame import StreamFrame, concat
 from streamlab.kafka import Kafka
@@ -42,6 +44,7 @@ __all__ = [
     "StreamTable",
     "StreamlabError",
     "concat",
+    "demo",
     "from_frame",
     "from_ndjson",
     "from_parquet",

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Literal
 
 from streamlab.errors import PlanError
 from streamlab.plan.pipeline import Plan
+from streamlab.runtime import define
 from streamlab.runtime import query as queries
 from streamlab.state.folders import valid_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
+    from streamlab.export import Exported
     from streamlab.plan.sinks import Sink as SinkNode
     from streamlab.runtime.metrics import Report
     from streamlab.runtime.query import Query
@@ -63,6 +66,7 @@ class Pipeline:
                 )
         self.plan = Plan(tuple(sink.node for sink in given), None if name is None else valid_name(name))
         _ = self.plan.steps
+        define.made(self)
 
     @property
     def name(self) -> str | None:
@@ -80,7 +84,7 @@ class Pipeline:
         Parameters
         ----------
         until
-            "latest": stop at what the sources hold now. None: go on for ever.
+            "latest": stop at what the sources hold now. None: go on for ever; in a job of `streamlab run` it is "latest" too.
         reset
             Go on although the plan has changed: steps that are unchanged keep their state, the others lose it.
 
@@ -93,6 +97,8 @@ class Pipeline:
         StateError
             If the state cannot be used: locked by another process, not writable, damaged.
         """
+        if define.active():
+            return define.not_run("start()")  # type: ignore[no-any-return]  # stands in for a query
         return queries.start(self.plan, until=_until(until), reset=reset)
 
     def run(self, *, until: Literal["latest"] | None = "latest", reset: bool = False) -> Report:
@@ -100,6 +106,8 @@ class Pipeline:
 
         Windows that are still open stay in the state. What fails is raised. Ctrl-C stops with a commit.
         """
+        if define.active():
+            return define.not_run("run()")  # type: ignore[no-any-return]  # stands in for a report
         query = self.start(until=until, reset=reset)
         try:
             query.wait()
@@ -108,6 +116,33 @@ class Pipeline:
             raise
         query.stop()
         return query.report
+
+    def export(self, path: str | Path) -> Exported:
+        """Write the pipeline as a worker: a script that defines it as the notebook does, and runs it without a notebook.
+
+        The script has what the definition needs of the executed cells: imports, constants, helper functions. Cells that show or run
+        things stay behind, and are listed. Its plan is built in a fresh process and must be the notebook's, or nothing is written.
+
+        Parameters
+        ----------
+        path
+            The script, such as ``"worker.py"``; one that is there is replaced.
+
+        Returns
+        -------
+        Exported
+            What was written, its flags, and what was left out.
+
+        Raises
+        ------
+        PlanError
+            If there is no notebook, or something that the pipeline needs cannot be exported: by name, cell and line.
+        """
+        from streamlab.export import export  # noqa: PLC0415  # only a notebook needs it
+
+        if define.active():
+            return define.not_run("export()")  # type: ignore[no-any-return]  # stands in for a result
+        return export(self, path)
 
     def explain(self) -> str:
         """Return the plan as a tree, results first."""

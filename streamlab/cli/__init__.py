@@ -1,4 +1,4 @@
-"""The command line: `streamlab demo | lag | state | reset | doctor`."""
+"""The command line: `streamlab demo | run | export | lag | state | reset | doctor`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import sys
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
-from streamlab.cli import demo, doctor, pipelines
+from streamlab.cli import demo, doctor, export, pipelines, run
 from streamlab.errors import StreamlabError
 
 app = typer.Typer(
@@ -19,6 +20,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("demo")(demo.demo)
+app.command("run", cls=run.Command)(run.run)
+app.command("export")(export.export)
 app.command("lag")(pipelines.lag)
 app.command("state")(pipelines.state)
 app.command("reset")(pipelines.reset)
@@ -31,6 +34,6 @@ def main() -> None:
         app()
     except StreamlabError as error:
         Console(stderr=True).print(
-            f"[bold red]error:[/] {type(error).__name__}:", str(error), highlight=False, markup=True
+            f"[bold red]error:[/] {type(error).__name__}:", escape(str(error)), highlight=False, soft_wrap=True
         )
         sys.exit(1)

@@ -1,208 +1,207 @@
-"""`streamlab demo`: a month of real flights through a broker in this process, and the answer checked against polars."""
+"""`streamlab demo`: the tour, run from its first cell to a worker, and every result checked."""
 
 from __future__ import annotations
 
 import os
-import shutil
+import subprocess
 import sys
 import tempfile
-import threading
+import time
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from streamlab.connect.formats.json import encode
-from streamlab.connect.kafka_sink import KafkaWriter
-from streamlab.connect.settings import producer_settings
-from streamlab.data import SCHEMA, flights
+from streamlab.cli import demo_check
+from streamlab.connect.embedded import EmbeddedBroker
+from streamlab.demo import copy_tour, notebook, replay_flights
+from streamlab.demo.tape import FLIGHTS
+from streamlab.errors import RunError
 from streamlab.kafka import Kafka
-from streamlab.pipeline import Pipeline
-from streamlab.plan.schema import WINDOW_START
-from streamlab.plan.windows import tumbling
 from streamlab.state.folders import STATE_DIR
+from streamlab.state.tables import open_table
 
 if TYPE_CHECKING:
-    from streamlab.frame import StreamFrame
-    from streamlab.runtime.query import Query
+    from collections.abc import Callable, Iterator
 
-TOPIC, PARTITIONS, SIZE, GRACE = "flights", 4, "1h", "2h"
-AGGREGATIONS = (
-    pl.len().alias("flights"),
-    pl.col("dep_delay").mean().alias("mean_delay"),
-    pl.col("dep_delay").max().alias("worst"),
-)
-SHOWN = (WINDOW_START, "carrier", "flights", "mean_delay", "worst")
-MEAN_TOLERANCE = 1e-9
-_BATCH = 1_000
+    from streamlab.cli.demo_check import Answer
+
+PIPELINE, TABLE = "airport-delays", "delays"
+WINDOW, GRACE, RATE = "3h", "2h", 5_000
+_NEEDED = ("papermill", "ipykernel", "anywidget", "bokeh")
+_PATIENCE = 120
+# an embedded broker makes no topics for another process, so those that the worker writes to are there beforehand
+_TOPICS = {"flights": 4, "delays": 4, f"{PIPELINE}.late": 1, f"{PIPELINE}.dead-letters": 1}
 
 
-def demo(folder: Annotated[Path, typer.Option(help="Where the results go.")] = Path("streamlab-demo")) -> None:
-    """Replay a month of real flights, window them live, and check the answer against polars, row by row.
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the results go.")] = Path("streamlab-demo"),
+    open_: Annotated[
+        bool, typer.Option("--open", help="Open the tour in JupyterLab instead, on a stream that goes on for ever.")
+    ] = False,
+) -> None:
+    """Run the tour: a month of real flights, windowed live in a notebook and headless in the worker it exports.
+
+    Both results are compared with each other and with polars' batch answer, row by row. No Kafka is needed.
 
     Example: streamlab demo --folder /tmp/streamlab-demo
 
     Exits with 1 if anything differs.
     """
-    console = Console()
-    with tempfile.TemporaryDirectory(prefix="streamlab-demo-") as state:
-        os.environ[STATE_DIR] = state
-        _demo(console, folder)
+    console = Console(highlight=False)
+    _require(console, (*_NEEDED, "jupyterlab") if open_ else _NEEDED)
+    folder.mkdir(parents=True, exist_ok=True)
+    sys.exit(_open(console, folder) if open_ else _demo(console, folder))
 
 
-def _demo(console: Console, folder: Path) -> None:
-    sent = flights()
-    console.print(
-        f"[bold]{sent.height:,} flights[/] that left New York in January 2013, replayed in order of actual departure. "
-        "Event time is the scheduled departure, so they come out of order, as in life.\n"
-    )
-    results = folder / "delays"
-    shutil.rmtree(results, ignore_errors=True)
-    kafka = Kafka.embedded({TOPIC: PARTITIONS})
-    delays = _delays(kafka)
-    pipeline = Pipeline([delays.sink_parquet(results), delays.sink_table("delays")], name="carrier-delays")
-    console.print(pipeline.explain() + "\n", highlight=False)
-    _send(kafka, sent.head(_BATCH))  # a partition that is empty at the start is idle, and holds no window open
-    query = pipeline.start()
-    producer = threading.Thread(target=_send, args=(kafka, sent.tail(-_BATCH)), daemon=True)
-    producer.start()
-    _watch(console, query, sent.height)
-    producer.join()
-    query.stop()
-    if query.error is not None:
-        raise query.error
-    streamed = pl.read_parquet(results / "*.parquet")
-    late = query.late
-    outcome = _outcome(sent, streamed, late)
-    _show(console, query, outcome)
-    equal = "[bold green]equal[/]: every window, every count and every mean"
-    console.print(equal if outcome.equal else "[bold red]DIFFERENT[/] from polars' answer", highlight=False)
-    console.print(
-        f"\nThe results are in {results}/*.parquet; the code of this demo is the module {__name__}.", highlight=False
-    )
-    if not outcome.equal:
+def _require(console: Console, names: tuple[str, ...]) -> None:
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        what = ("'streamlab[notebook]'", *(name for name in missing if name not in _NEEDED))
+        console.print(
+            f"The demo runs a notebook and needs {', '.join(missing)}: pip install {' '.join(what)}", markup=False
+        )
         sys.exit(1)
 
 
-def _delays(kafka: Kafka) -> StreamFrame:
-    stream = kafka.stream(TOPIC, schema=SCHEMA, event_time="scheduled")
-    flown = stream.filter(pl.col("dep_delay").is_not_null())
-    windows = flown.group_by("carrier").window(tumbling(SIZE, grace=GRACE), name="delays")
-    return windows.agg(*AGGREGATIONS)  # type: ignore[return-value]  # final results are a StreamFrame
+def _open(console: Console, folder: Path) -> int:
+    tour = folder / "tour.ipynb"
+    if tour.exists():
+        console.print(f"{tour} is there already: it is opened as it is.")
+    else:
+        copy_tour(tour, endless=True)
+    console.print("JupyterLab opens in the browser; Ctrl-C here ends it.")
+    # JupyterLab of this very Python
+    return subprocess.run([sys.executable, "-m", "jupyterlab", str(tour)], check=False).returncode  # noqa: S603
 
 
-def _send(kafka: Kafka, sent: pl.DataFrame) -> None:
-    writer = KafkaWriter(producer_settings(kafka.cluster.settings))
-    for part in sent.iter_slices(_BATCH):
-        times = part["scheduled"].dt.epoch("ms").to_list()
-        writer.send(TOPIC, encode(part), [carrier.encode() for carrier in part["carrier"]], times)
-    writer.flush()
-    writer.close()
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to the results."""
+
+    name: str
+    note: str
+    rows: pl.DataFrame
+    seconds: float
 
 
-def _watch(console: Console, query: Query, total: int) -> None:
-    columns = (
-        TextColumn("[progress.description]{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+def _demo(console: Console, folder: Path) -> int:
+    console.print(
+        f"[bold]{FLIGHTS:,} flights[/] left New York in January 2013. Here they leave once more,\n"
+        f"late ones and broken records among them. Their delays, by airport and in\nwindows of {WINDOW}, are found in three ways:\n"
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("flights", total=total)
-        while query.report.records < total and query.status == "running":
-            query.wait(0.1)
-            progress.update(task, completed=query.report.records)
-        progress.update(task, completed=query.report.records)
+    began = time.monotonic()
+    with _step(console, "the notebook, while they arrive") as say:
+        live = _notebook(folder.resolve(), say)
+    with _step(console, "worker.py, exported from it, with no notebook") as say:
+        headless = _worker(folder.resolve(), say)
+    with _step(console, "polars, over the whole month at once"):
+        start, expected = time.monotonic(), demo_check.answer(WINDOW, GRACE)
+        batch = Way("polars", "all at once", expected.closed, time.monotonic() - start)
+    console.print()
+    _show(console, (live, headless, batch), expected)
+    differ = {way.name: demo_check.differences(way.rows, expected.closed) for way in (live, headless)}
+    differ["notebook and worker"] = demo_check.differences(live.rows, headless.rows)
+    _judge(console, differ)
+    _show_files(console, folder)
+    console.print(f"[dim]{time.monotonic() - began:.0f} s in all[/]")
+    return 1 if any(rows.height for rows in differ.values()) else 0
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What was sent, what came out, and what polars says that should have."""
-
-    sent: pl.DataFrame
-    streamed: pl.DataFrame
-    late: pl.DataFrame
-    closed: pl.DataFrame  # polars' answer for the windows that closed
-    still_open: pl.DataFrame  # and for those that did not yet
-
-    @property
-    def flown(self) -> int:
-        """Flights that were not cancelled."""
-        return self.sent.height - self.sent["dep_delay"].null_count()
-
-    @property
-    def equal(self) -> bool:
-        """Whether every window is as polars says, and no flight is missing or there twice."""
-        found = self.streamed.select(self.closed.columns).sort(WINDOW_START, "carrier")
-        counted = _flights(self.streamed) + self.late.height + _flights(self.still_open)
-        return counted == self.flown and found.height == self.closed.height and _same(found, self.closed)
+@contextmanager
+def _step(console: Console, what: str) -> Iterator[Callable[[str], None]]:
+    """Show that something is done, how far it is, and how long it took."""
+    start = time.monotonic()
+    with console.status(f"  {what}") as status:
+        yield lambda where: status.update(f"  {what} [dim]{where}[/]")
+    console.print(f"  [green]✓[/] {what} [dim]{time.monotonic() - start:.1f} s[/]")
 
 
-def _outcome(sent: pl.DataFrame, streamed: pl.DataFrame, late: pl.DataFrame) -> Outcome:
-    """Work out polars' answer over the flights that were in time for their window."""
-    flown = sent.filter(pl.col("dep_delay").is_not_null())
-    in_time = flown.join(late, on=["carrier", "flight", "scheduled", "dest", "tailnum"], how="anti", nulls_equal=True)
-    hour = pl.col("scheduled").dt.truncate(SIZE).alias(WINDOW_START)
-    answer = in_time.group_by("carrier", hour).agg(AGGREGATIONS).sort(WINDOW_START, "carrier")
-    has_closed = pl.col(WINDOW_START) <= pl.lit(streamed[WINDOW_START].max())
-    return Outcome(sent, streamed, late, answer.filter(has_closed), answer.filter(~has_closed))
+def _notebook(folder: Path, say: Callable[[str], None]) -> Way:
+    """Run the tour; it leaves its results and its worker beside it."""
+    from streamlab.cli import demo_page, demo_tour  # noqa: PLC0415  # papermill takes two seconds to import
 
-
-def _flights(windows: pl.DataFrame) -> int:
-    return int(windows["flights"].sum())
-
-
-def _same(found: pl.DataFrame, answer: pl.DataFrame) -> bool:
-    exact = ["carrier", WINDOW_START, "flights", "worst"]
-    gap = (found["mean_delay"] - answer["mean_delay"]).abs() / answer["mean_delay"].abs().clip(1)
-    return found.select(exact).equals(answer.select(exact)) and bool((gap <= MEAN_TOLERANCE).all())
-
-
-def _show(console: Console, query: Query, outcome: Outcome) -> None:
-    _show_worst(console, outcome.streamed)
-    tally = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    rows = (
-        (
-            "flights sent",
-            outcome.sent.height,
-            f"{outcome.sent.height - outcome.flown:,} of them cancelled, filtered out",
-        ),
-        ("records read", query.report.records, f"in {query.report.seconds:.1f} s"),
-        ("windows streamed", outcome.streamed.height, f"{_flights(outcome.streamed):,} flights"),
-        ("windows by polars", outcome.closed.height, f"{_flights(outcome.closed):,} flights"),
-        (
-            "still open",
-            outcome.still_open.height,
-            f"{_flights(outcome.still_open):,} flights; they close with later ones",
-        ),
-        ("late rows", outcome.late.height, f"over {GRACE} behind the watermark; kept, with the window they missed"),
+    start, executed, results = time.monotonic(), folder / "01-tour.ipynb", folder / "delays.parquet"
+    for stale in (executed, results, folder / "worker.py", folder / "01-tour.html"):
+        stale.unlink(missing_ok=True)
+    demo_tour.run(
+        notebook("01-tour"), executed, folder, {"rate": RATE}, lambda cell, cells: say(f"cell {cell} of {cells}")
     )
-    for what, count, note in rows:
-        tally.add_row(what, f"[bold]{count:,}[/]", f"[dim]{note}[/]")
-    console.print()
-    console.print(tally)
-    _show_late(console, outcome.late)
+    demo_page.write(executed, folder / "01-tour.html")
+    return Way("notebook", "live, as they arrived", pl.read_parquet(results), time.monotonic() - start)
 
 
-def _show_worst(console: Console, streamed: pl.DataFrame) -> None:
-    columns = ("hour (UTC)", "carrier", "flights", "mean delay (min)", "worst (min)")
-    table = Table(*columns, title="the five worst hours", box=None, title_justify="left")
-    for hour, carrier, count, mean, worst in streamed.sort("mean_delay", descending=True).select(SHOWN).head(5).rows():
-        table.add_row(f"{hour:%Y-%m-%d %H:%M}", carrier, f"{count:,}", f"{mean:,.1f}", f"{worst:,.0f}")
+def _worker(folder: Path, say: Callable[[str], None]) -> Way:
+    """Run the worker over the same records: a broker in this process holds them, and the worker connects to its port of loopback."""
+    start = time.monotonic()
+    with EmbeddedBroker(_TOPICS) as broker, tempfile.TemporaryDirectory(prefix="streamlab-demo-") as state:
+        say("sending the same records again")
+        replay_flights(Kafka(broker.bootstrap), "flights").wait()
+        say("running")
+        command = [sys.executable, str(folder / "worker.py"), "run"]
+        command += ["--bootstrap-servers", broker.bootstrap, "--until", "latest"]
+        done = subprocess.run(  # noqa: S603  # the script that the tour has just written
+            command,
+            env={**os.environ, STATE_DIR: state},
+            cwd=state,
+            capture_output=True,
+            text=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+        if done.returncode:
+            raise RunError(
+                f"worker.py ended with exit code {done.returncode}:\n{done.stderr.strip() or done.stdout.strip()}"
+            )
+        os.environ[STATE_DIR] = state
+        rows = open_table(PIPELINE, TABLE).frame()
+    return Way("worker.py", "headless, as a script", rows, time.monotonic() - start)
+
+
+def _show(console: Console, ways: tuple[Way, ...], expected: Answer) -> None:
+    table = Table(
+        "", "windows", "flights", "mean delay", "worst", "", box=None, padding=(0, 2, 0, 0), header_style="dim"
+    )
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    for way in ways:
+        flown, minutes, worst = way.rows.select(
+            pl.col("flights").sum(), pl.col("mean_delay").dot("flights"), pl.col("worst").max()
+        ).row(0)
+        cells = f"{way.rows.height:,}", f"{flown:,}", f"{minutes / max(1, flown):.2f} min", f"{worst or 0:,.0f} min"
+        table.add_row(f"  [bold]{way.name}[/]", *cells, f"[dim]{way.note}[/]")
     console.print(table)
+    console.print(
+        f"\n  [dim]{expected.flown:,} flights were not cancelled. {expected.late:,} are late, and kept: their window had\n"
+        f"  been over for {GRACE} by the clock of their airport. {expected.still_open} windows are still open.[/]\n"
+    )
 
 
-def _show_late(console: Console, late: pl.DataFrame) -> None:
-    columns = ("carrier", "flight", "scheduled", "dep_delay", "window_end", "watermark")
-    table = Table(*columns, title="late rows, the first three", box=None, title_justify="left")
-    for row in late.select(columns).head(3).rows():
-        table.add_row(*(f"{value:%m-%d %H:%M}" if isinstance(value, datetime) else f"{value}" for value in row))
-    console.print()
+def _judge(console: Console, differ: dict[str, pl.DataFrame]) -> None:
+    if not any(rows.height for rows in differ.values()):
+        console.print("  [bold green]equal[/]: every window, every count and every mean, in all three\n")
+        return
+    for name, rows in differ.items():
+        if rows.height:
+            console.print(f"  [bold red]DIFFERENT[/]: {name}, {rows.height:,} windows; the first of them:")
+            console.print(str(rows.head(5)), markup=False)
+
+
+def _show_files(console: Console, folder: Path) -> None:
+    files = (
+        ("01-tour.html", "the tour with its results, for a browser"),
+        ("01-tour.ipynb", "the same as a notebook"),
+        ("worker.py", "the pipeline as a script: try --help"),
+        ("delays.parquet", "its results"),
+    )
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, what in files:
+        table.add_row(f"  {folder / name}", f"[dim]{what}[/]")
     console.print(table)
-    console.print()
+    console.print("\n  next: [bold]streamlab demo --open[/], the tour in JupyterLab on an endless stream\n")

@@ -158,13 +158,17 @@ def _time(at: datetime, finest: str = "") -> str:
 
 
 def values(column: pl.Series) -> list[str]:
-    """Return the cells of a column: times are all as fine as the finest.
+    """Return the cells of a column: times are all as fine as the finest, and whole numbers have no decimals.
 
     Examples
     --------
     >>> values(pl.Series([datetime(2013, 1, 1, 13), datetime(2013, 1, 1, 13, 0, 5)]))
     ['2013-01-01 13:00:00', '2013-01-01 13:00:05']
+    >>> values(pl.Series([123.0, None])), values(pl.Series([123.0, 0.5]))
+    (['123', 'null'], ['123.00', '0.50'])
     """
+    if column.dtype.is_float() and (column.drop_nulls() % 1 == 0).all():
+        column = column.cast(pl.Int64, strict=False)
     if column.dtype != pl.Datetime:
         return [value(thing) for thing in column]
     times: list[datetime | None] = list(column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from streamlab.runtime.metrics import Metrics, Report
 
 Status = Literal["running", "paused", "stopped", "failed"]
+
+_HEAR = 0.2  # seconds until Ctrl-C is heard
 
 _running: dict[str, Query] = {}
 _turns: dict[str, threading.Lock] = {}
@@ -53,6 +56,7 @@ class Query:
         self._error: BaseException | None = None
         self._ended: float | None = None
         self._over, self._calls = False, list[Callable[[], None]]()
+        self._gone = threading.Event()
         self._started = datetime.now(UTC)
         self._thread = threading.Thread(target=self._run, name=f"{self.name}-process", daemon=True)
 
@@ -70,6 +74,21 @@ class Query:
                 call()
             except BaseException as error:  # noqa: BLE001  # kept in the handle, behind what failed first
                 self._error = self._error or error
+        self._gone.set()
+
+    def _joined(self, timeout: float | None) -> bool:
+        """Wait for the thread's end, so that Ctrl-C is heard and means no harm.
+
+        Not by its `join`: before Python 3.13, Ctrl-C in there makes a thread that runs look ended. And a little at a time: polars
+        takes SIGINT so that a wait without an end does not hear of it.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError(f"query {self.name!r}: its own thread cannot wait for its end.")
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._gone.wait(max(0.0, min(_HEAR, end - time.monotonic()))):
+            if time.monotonic() >= end:
+                return False
+        return True
 
     def _record(self) -> None:
         source, folder = resources.cluster_of(self._plan), self._runner.folder
@@ -213,8 +232,7 @@ class Query:
             If it has not ended within `timeout` seconds.
         """
         self._runner.stop()
-        self._thread.join(timeout)
-        if self._thread.is_alive():
+        if not self._joined(timeout):
             raise TimeoutError(f"query {self.name!r} has not ended within {timeout} s; it will when its batch is done.")
         with _registry:
             if _running.get(self._slot) is self:
@@ -228,10 +246,10 @@ class Query:
         timeout
             Seconds to wait at most; None: for ever.
         """
-        self._thread.join(timeout)
+        ended = self._joined(timeout)
         if self._error is not None:
             raise self._error
-        return not self._thread.is_alive()
+        return ended
 
     @property
     def report(self) -> Report:

@@ -87,27 +87,3 @@ def test_doctor_names_a_broker_that_does_not_answer(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "127.0.0.1:1" in done.stdout
     assert "polars" in done.stdout
-
-
-def test_demo_compares_equal_and_leaves_its_results(tmp_path: Path) -> None:
-    done = streamlab("demo", "--folder", str(tmp_path / "out"))
-    assert done.returncode == 0, done.stderr + done.stdout
-    assert "equal: every window, every count and every mean" in done.stdout
-    assert "27,004" in done.stdout
-    results = pl.read_parquet(tmp_path / "out" / "delays" / "*.parquet")
-    assert results.height > 5_000
-    assert results.select("carrier", "window_start").is_unique().all()
-
-
-def test_demo_fails_when_a_result_differs(tmp_path: Path) -> None:
-    code = (
-        "import polars as pl, streamlab.cli.demo as d\n"
-        "read = pl.read_parquet\n"
-        "wrong = lambda path: read(path).with_columns(pl.col('flights') + 1)\n"
-        "d.pl.read_parquet = lambda path: wrong(path) if 'delays' in str(path) else read(path)\n"
-        f"import sys; sys.argv = ['streamlab', 'demo', '--folder', {str(tmp_path / 'out')!r}]\n"
-        "from streamlab.cli import main; main()"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert "DIFFERENT" in done.stdout

@@ -23,6 +23,7 @@ def test_public_names_are_pinned() -> None:
         "StreamTable",
         "StreamlabError",
         "concat",
+        "demo",
         "from_frame",
         "from_ndjson",
         "from_parquet",
