@@ -151,28 +151,39 @@ def _advice(call: str) -> str:
 
 
 def _missing(need: Need, executed: Executed, values: Values) -> str:
+    """Return why a name has no statement that binds it, and what to do."""
     name = need.name
     read = [part for part in ast.walk(need.by.node) if isinstance(part, ast.Name) and part.id == name]
     subject = f"{need.by.place(min(read, key=lambda part: part.lineno, default=need.by.node))}: {name!r}"
     for statement in reversed(executed.statements):
-        if statement.failed and name in statement.names.binds:
-            if (call := values.run_in(statement.node)) in {"input()", "getpass()"}:
-                return f"{statement.where}: {name!r} is the result of {call}, {_advice(call)}"
-            return f"{subject} would come from {statement.where}, which failed ({statement.failed}); mend that and run it again"
-        if name in statement.names.deletes:
-            return f"{subject} is needed, and was deleted at {statement.where}; leave out the del"
-        for module in statement.names.stars:
-            if _gives(module, name):
-                return f'{subject} comes from "from {module} import *" at {statement.where}; write "from {module} import {name}"'
+        if said := _undone(name, subject, statement, values):
+            return said
     if slicing.unknown(name):
         return f"{subject} exists in a notebook only; a worker does without it"
     if name not in values.namespace:
         return f"{subject} is not defined"
-    suspects = [
-        magic for magic in executed.magics if any(word in magic.what for word in ("%run", "%load", "%pylab", "%store"))
-    ]
-    hint = f" (perhaps {suspects[0].what} at {suspects[0].where})" if suspects else ""
-    return f"{subject} has no source: no executed cell binds it{hint}; what exec(), a magic or an extension makes must be written in a cell"
+    suspect = next((f" (perhaps {each.what} at {each.where})" for each in executed.magics if each.what in _BINDING), "")
+    return (
+        f"{subject} has no source: no executed cell binds it{suspect}; what exec(), a magic or an extension makes must be "
+        "written in a cell"
+    )
+
+
+_BINDING = frozenset({"%run", "%pylab", "%store"})
+
+
+def _undone(name: str, subject: str, statement: Statement, values: Values) -> str:
+    """Return what to say of a statement that would have bound a name, or took it away."""
+    if statement.failed and name in statement.names.binds:
+        if (call := values.run_in(statement.node)) in {"input()", "getpass()"}:
+            return f"{statement.where}: {name!r} is the result of {call}, {_advice(call)}"
+        return f"{subject} would come from {statement.where}, which failed ({statement.failed}); mend that and run it again"
+    if name in statement.names.deletes:
+        return f"{subject} is needed, and was deleted at {statement.where}; leave out the del"
+    module = next((each for each in statement.names.stars if _gives(each, name)), None)
+    if module is None:
+        return ""
+    return f'{subject} comes from "from {module} import *" at {statement.where}; write "from {module} import {name}"'
 
 
 def _gives(module: str, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import linecache
 import os
 import re
 import sys
@@ -49,9 +50,10 @@ def notebook() -> Notebook:
     errors: Mapping[int, Mapping[str, Any]] = getattr(history, "exceptions", {})
     path = _path(shell)
     tagged = _tagged(path)
+    ran = history.input_hist_raw if len(history.input_hist_raw) > 1 else ["", *_compiled()]
     cells = [
         cell(f"In[{number}]", raw, errors.get(number), is_parameters=raw.strip() in tagged)
-        for number, raw in enumerate(history.input_hist_raw)
+        for number, raw in enumerate(ran)
         if number > 0
     ]
     return Notebook(
@@ -83,6 +85,15 @@ def _shell() -> Any:
     """Return IPython's shell, if this is one."""
     ipython = sys.modules.get("IPython")
     return None if ipython is None else ipython.get_ipython()
+
+
+def _compiled() -> list[str]:
+    """Return the cells that a kernel has compiled: all there is where they run without a history, as under nbval."""
+    compiler = sys.modules.get("ipykernel.compiler")
+    if compiler is None:
+        return []
+    folder = compiler.get_tmp_directory()
+    return ["".join(linecache.getlines(name)) for name in linecache.cache if name.startswith(folder)]
 
 
 def _path(shell: Any) -> Path | None:

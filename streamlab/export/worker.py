@@ -235,7 +235,8 @@ def _fail(program: str, error: BaseException) -> NoReturn:
     said = said.replace("start(reset=True) or run(reset=True)", "--reset").replace(
         "give the new plan another name", "another --name"
     )
-    sys.stderr.write(f"{program}: failed: {type(error).__name__}: {said}.\n")
+    end = "" if said.endswith("?") else "."
+    sys.stderr.write(f"{program}: failed: {type(error).__name__}: {said}{end}\n")
     sys.exit(FAILED)
 
 

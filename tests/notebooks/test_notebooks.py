@@ -37,8 +37,7 @@ def test_it_runs_and_its_checked_cells_say_what_they_are_kept_with(name: str, tm
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     code = [cell for cell in cells(name) if cell.cell_type == "code"]
-    skipped = [cell for cell in code if "nbval-skip" in cell.metadata.get("tags", ())]
-    assert f"{len(code) - len(skipped)} passed" in done.stdout
+    assert f"{len(code)} passed" in done.stdout
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,12 +68,6 @@ def test_what_it_is_kept_with_comes_from_one_run_from_top_to_bottom_without_an_e
 def test_the_tour_is_kept_with_a_picture_of_its_panel() -> None:
     [run] = [cell for cell in cells("01-tour") if cell.id == "run"]
     assert [sorted(output.data) for output in run.outputs] == [["image/png", "text/plain"]]
-
-
-def test_only_what_asks_for_the_history_of_cells_is_skipped() -> None:
-    # nbval runs cells without one, and an export is made of it; `streamlab demo` exports the tour and runs its worker
-    skipped = [(name, c.id) for name in NAMES for c in cells(name) if "nbval-skip" in c.metadata.get("tags", ())]
-    assert skipped == [("01-tour", "export")]
 
 
 def test_the_tour_takes_parameters() -> None:

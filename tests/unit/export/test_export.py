@@ -117,7 +117,7 @@ ALIKE: dict[str, tuple[list[str], list[str], list[str]]] = {
     "a seed": (["import random\nrandom.seed(3)\npl.Config.set_tbl_rows(3)", "limit = random.random()", ABOVE, PIPELINE], ["seed(3)"], ["Config"]),
     "magics that run Python": (["%time limit = 3", "%%time\n# kept\nRATE = 2", ABOVE, PIPELINE], ["limit = 3"], ["%time", "RATE"]),
     "a module beside the notebook": (
-        ["import sys\nsys.path.append('lib')", "import polars as pl, helper_beside_it as beside", "limit = beside.LIMIT", ABOVE, PIPELINE],
+        ["import sys\nsys.path.append('lib')", "import helper_beside_it as beside", "limit = beside.LIMIT", ABOVE, PIPELINE],
         ["import polars as pl\nimport streamlab as sl\n", "sys.path.append('lib')\nimport"], [],
     ),
     "modules and names by other names": (
