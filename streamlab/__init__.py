@@ -15,6 +15,8 @@ engine/       pure operators: state and a micro-batch in, results and late rows 
 state/        segments in SQLite
 connect/      Kafka, files, formats, the embedded broker
 runtime/      threads, the commit, queries, metrics
+notebook/     the live panel, and the picture of it that a saved notebook keeps
+export/       a notebook's pipeline as a script, and what that runs on
 cli           the command line
 ============  ====================================================================================================
 """
