@@ -42,7 +42,7 @@ Columns = dict[str, list[Any]]
 def bokehjs() -> bytes:
     """Return BokehJS, compressed: a panel carries it, so that no network is needed."""
     path = Path(bokeh.__file__).parent / "server/static/js/bokeh.min.js"
-    return gzip.compress(path.read_bytes(), 9)
+    return gzip.compress(path.read_bytes(), 6)
 
 
 def described(chart: Chart | None) -> str:

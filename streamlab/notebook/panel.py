@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,13 @@ from IPython.display import DisplayHandle
 from streamlab.notebook import console, figures, snapshot, static, view
 from streamlab.notebook.chart import Chart, guessed, told
 from streamlab.notebook.history import SECONDS, History
+from streamlab.notebook.markup import text
 from streamlab.notebook.page import page
 from streamlab.plan.sinks import natural_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from streamlab.runtime.query import Query
 
 _HERE = Path(__file__).parent
@@ -64,6 +68,7 @@ class Panel:
         self._results, self._grew = 0, (0, 0.0)  # rows that came last, and when
         self.identity = uuid.uuid4().hex[:12]
         self._closed = threading.Event()
+        self.error: Exception | None = None  # what failed in showing it
         self._pictured = 0.0
         self._frame: _Frame | None = None
         self._picture = DisplayHandle()
@@ -99,7 +104,8 @@ class Panel:
             if self._closed.is_set():
                 return
             self._closed.set()
-            self._save()
+            with self._whole():
+                self._save()
             if self._frame is not None:
                 self._live.update(_NOTHING, raw=True)
                 # what front ends and runners keep of a widget is its last state
@@ -109,14 +115,25 @@ class Panel:
                 self._frame = None
 
     def _refresh(self) -> None:
-        while not self._closed.wait(EVERY):
-            with self._lock:
+        while not self._closed.wait(EVERY) and self.error is None:
+            with self._lock, self._whole():
                 if self._closed.is_set():
                     return
                 seen = self._look()
                 self._send(seen)
                 if seen.now.seconds - self._pictured >= (PICTURE_EVERY if self._pictured else FIRST_PICTURE):
                     self._save(seen)
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Keep what fails in the panel to the panel: it says so, and the query goes on."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001  # a thread has nobody to raise it to, and a cell must not print it
+            self.error = error
+            said = f"The panel stopped, the query goes on: {type(error).__name__}: {error}"
+            if self._frame is not None:
+                self._frame.send({"regions": {"alerts": f'<div class="sl-alert sl-bad">{text(said)}</div>'}})
 
     # --- what is seen ---
 

@@ -148,3 +148,16 @@ def test_of_several_sinks_one_is_shown(run, sink):
     )
     assert f"{sink}, newest first" in pictures(shown)[0]
     assert "no sink 'third'" in printed(refused)
+
+
+def test_a_panel_that_cannot_be_drawn_harms_neither_the_query_nor_other_cells(run):
+    shown, said = run(
+        "from streamlab.notebook import view\n"
+        "query = sl.Pipeline([counts.sink_table('counts')], name='undrawn').start()\npanel = query.show()",
+        "drawn, view.regions = view.regions, None\n"
+        "while panel.error is None:\n    query.wait(0.05)\n"
+        "view.regions = drawn\nread(query, 4)\nquery.stop()\nprint(query.status, type(panel.error).__name__, panels())",
+    )
+    assert printed(shown) == ""
+    assert printed(said) == "stopped TypeError []\n"
+    assert "4 in all" in pictures(shown)[0]
