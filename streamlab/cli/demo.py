@@ -177,10 +177,24 @@ def _show(console: Console, ways: tuple[Way, ...], expected: Answer) -> None:
         cells = f"{way.rows.height:,}", f"{flown:,}", f"{minutes / max(1, flown):.2f} min", f"{worst or 0:,.0f} min"
         table.add_row(f"  [bold]{way.name}[/]", *cells, f"[dim]{way.note}[/]")
     console.print(table)
+    _show_worst(console, ways[0].rows)
     console.print(
         f"\n  [dim]{expected.flown:,} flights were not cancelled. {expected.late:,} are late, and kept: their window had\n"
         f"  been over for {GRACE} by the clock of their airport. {expected.still_open} windows are still open.[/]\n"
     )
+
+
+def _show_worst(console: Console, rows: pl.DataFrame) -> None:
+    columns = ("  worst three hours (UTC)", "airport", "flights", "mean delay", "worst")
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in table.columns[2:]:
+        column.justify = "right"
+    worst = rows.sort("mean_delay", descending=True).head(5)
+    start = pl.col("window_end").dt.offset_by(f"-{WINDOW}")
+    for at, airport, flown, mean, longest in worst.select(start, "origin", "flights", "mean_delay", "worst").rows():
+        table.add_row(f"  {at:%Y-%m-%d %H:%M}", airport, f"{flown:,}", f"{mean:,.1f} min", f"{longest:,.0f} min")
+    console.print()
+    console.print(table)
 
 
 def _judge(console: Console, differ: dict[str, pl.DataFrame]) -> None:
