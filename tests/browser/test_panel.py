@@ -69,9 +69,10 @@ def seen(page: NotebookPage) -> Locator:
     return page.cell(1).locator(".sl").filter(visible=True)
 
 
-def started(page: NotebookPage, *more: str) -> None:
+def started(page: NotebookPage, *more: str, width: int = 1_280) -> None:
     """Open a notebook with a live panel in its second cell, with results in it."""
     page.open([PRODUCE, DEFINE, *more])
+    page.resize(width, 1_200)
     page.run_cell(0)
     page.run_cell(1)
     expect(live(page).locator("[data-region=rows] tbody")).to_contain_text("UA")
@@ -137,8 +138,7 @@ def test_what_went_wrong_is_one_click_away_and_inert(lab: NotebookPage) -> None:
 
 @pytest.mark.parametrize("width", [900, 1400])
 def test_nothing_jumps_while_values_change(lab: NotebookPage, width: int) -> None:
-    started(lab)
-    lab.resize(width, 1_200)
+    started(lab, width=width)
     panel = live(lab)
     title = panel.locator("[data-region=rows-title]")
     lab.forget_jumps()
