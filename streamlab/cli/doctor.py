@@ -18,7 +18,7 @@ from streamlab.kafka import BOOTSTRAP
 from streamlab.state.folders import make_private, state_dir
 
 PACKAGES = ("streamlab", "polars", "confluent-kafka", "numpy", "pandas", "sqlitedict")
-NOTEBOOK = ("ipykernel", "ipywidgets", "bokeh", "papermill", "jupyterlab", "notebook")
+NOTEBOOK = ("ipykernel", "anywidget", "ipywidgets", "bokeh", "papermill", "jupyterlab", "notebook")
 
 
 def doctor(

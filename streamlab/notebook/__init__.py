@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 _panels: weakref.WeakKeyDictionary[Query, _Panel] = weakref.WeakKeyDictionary()
 _shown: weakref.WeakKeyDictionary[Query, int] = weakref.WeakKeyDictionary()  # by which run of a cell
+_cells: weakref.WeakKeyDictionary[Query, str] = (
+    weakref.WeakKeyDictionary()
+)  # of queries without a name: the cell that shows it
 
 
 class Text:
@@ -63,10 +66,24 @@ def show(query: Query, sink: str | None = None) -> Panel:
     notebook = shell()
     if notebook is None:
         return Text(query, sink)
+    if query.plan.name is None:
+        _replace(query, notebook)
     panel = _made(query, sink)
     _shown[query] = notebook.execution_count
     panel.open()
     return panel
+
+
+def _replace(query: Query, notebook: Any) -> None:
+    """Stop the queries without a name that an earlier run of the same cell has shown: its text may have changed, and so their plan."""
+    cell = notebook.kernel.get_parent("shell").get("metadata", {}).get("cellId")
+    if cell is None:
+        return
+    for other, place in list(_cells.items()):
+        if place == cell and other is not query and _shown.get(other) != notebook.execution_count:
+            other.stop()
+            del _cells[other]
+    _cells[query] = cell
 
 
 def _made(query: Query, sink: str | None) -> _Panel:

@@ -57,6 +57,7 @@ query = sl.Pipeline([delays.sink_frame(len, name=EVIL)], name="carrier-delays").
 query.show()
 """
 BUSY = "time.sleep(600)"
+QUERIES = "from streamlab.runtime.query import running\nprint(len(running()), query in running())"
 
 
 def live(page: NotebookPage) -> Locator:
@@ -200,4 +201,14 @@ def test_a_cell_that_is_run_again_has_one_panel(lab: NotebookPage) -> None:
     expect(live(lab).filter(visible=True)).to_have_count(1)
     expect(live(lab).locator("[data-region=alerts]")).to_contain_text("goes on from checkpoint")
     assert state(lab) == "running"
+    lab.assert_healthy()
+
+
+def test_a_cell_that_is_edited_and_run_again_leaves_no_query_of_its_old_text(lab: NotebookPage) -> None:
+    explore = "chance = random.random()\nquery = flights.filter(pl.col('dep_delay') > chance).show()"
+    lab.open([PRODUCE, DEFINE.partition("delays = ")[0], explore, QUERIES])
+    for cell in (0, 1, 2, 2, 3):  # by chance, the second time it is another plan
+        lab.run_cell(cell)
+    lab.wait_idle()
+    expect(lab.output(3)).to_have_text("1 True")
     lab.assert_healthy()
