@@ -124,7 +124,7 @@ def demo(*, rate: float = 100, seed: int = 0, show: bool = True) -> Demo:
     2
     >>> trial.delays.columns
     ['origin', 'window_start', 'window_end', 'flights', 'mean_delay', 'worst']
-    >>> trial.stop()
+    >>> trial.close()
     """
     check_rate("demo", rate)
     if rate > _FASTEST:

@@ -41,7 +41,7 @@ def begin() -> Iterator[Callable[..., Demo]]:
 
     yield start
     for each in begun:
-        each.stop()
+        each.close()
 
 
 def until(condition: Callable[[], object]) -> None:
