@@ -1,8 +1,9 @@
-"""The live panel: a thread that looks at the query four times a second and sends what changed."""
+"""The live panel: a thread that looks at the query up to four times a second and sends what changed."""
 
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from streamlab.runtime.query import Query
 
 _HERE = Path(__file__).parent
+SHARE, SLOWEST = 0.01, 1.0
+"""Of one core, what looking may take: then it looks less often, but every so many seconds at least."""
+
 EVERY, FIRST_PICTURE, PICTURE_EVERY, FRESH = 0.25, 2.0, 10.0, 1.5
 """Seconds between two looks, until the first saved picture, between two of them, and for which new rows are tinted."""
 
@@ -92,7 +96,7 @@ class Panel:
 
     def _made(self, seen: view.View) -> _Frame:
         html = page(self._query.name, self.identity, view.regions(seen))
-        drawn = figures.described(self._chart)
+        drawn = figures.described(self._chart, self.identity)
         return _Frame(identity=self.identity, html=html, charts=drawn, bokeh_gz=figures.bokehjs())
 
     def close(self) -> None:
@@ -115,7 +119,9 @@ class Panel:
                 self._frame = None
 
     def _refresh(self) -> None:
-        while not self._closed.wait(EVERY) and self.error is None:
+        rest = EVERY
+        while not self._closed.wait(rest) and self.error is None:
+            began = time.thread_time()
             with self._lock, self._whole():
                 if self._closed.is_set():
                     return
@@ -123,6 +129,7 @@ class Panel:
                 self._send(seen)
                 if seen.now.seconds - self._pictured >= (PICTURE_EVERY if self._pictured else FIRST_PICTURE):
                     self._save(seen)
+            rest = min(SLOWEST, max(EVERY, (time.thread_time() - began) / SHARE))
 
     @contextmanager
     def _whole(self) -> Iterator[None]:
@@ -181,7 +188,7 @@ class Panel:
         with self._lock:
             self._chart = chart
             if self._frame is not None:
-                self._frame.charts = figures.described(chart)
+                self._frame.charts = figures.described(chart, self.identity)
                 self._sent = {}
                 self._frame.send({"figures": self._frame.charts})
                 self._send(self._look())

@@ -196,7 +196,7 @@ def test_live_figures_carry_every_point_and_no_code_of_ours(kind):
     data = figures.data(chart.lines(ROWS), dots=True)
     assert sorted(data["points"]["y"]) == [1, 1, 2, 3]
     assert data["ends"]["text"] == [svg.short(EVIL), "AA", "null"]
-    assert '"results"' in figures.described(chart)
+    assert '"results"' in figures.described(chart, "abc")
 
 
 def test_figures_without_data_have_bounds():
