@@ -77,8 +77,10 @@ def _open(console: Console, folder: Path) -> int:
     else:
         copy_tour(tour, endless=True)
     console.print("JupyterLab opens in the browser; Ctrl-C here ends it.")
-    # JupyterLab of this very Python
-    return subprocess.run([sys.executable, "-m", "jupyterlab", str(tour)], check=False).returncode  # noqa: S603
+    command = [sys.executable, "-m", "jupyterlab", str(tour)]  # that of this very Python
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # in a container there is nobody else, and it listens on loopback
+    return subprocess.run(command, check=False).returncode  # noqa: S603
 
 
 @dataclass(frozen=True, slots=True)
