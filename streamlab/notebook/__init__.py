@@ -27,11 +27,9 @@ if TYPE_CHECKING:
     from streamlab.notebook.panel import Panel as _Panel
     from streamlab.runtime.query import Query
 
-_panels: weakref.WeakKeyDictionary[Query, _Panel] = weakref.WeakKeyDictionary()
 _shown: weakref.WeakKeyDictionary[Query, int] = weakref.WeakKeyDictionary()  # by which run of a cell
-_cells: weakref.WeakKeyDictionary[Query, str] = (
-    weakref.WeakKeyDictionary()
-)  # of queries without a name: the cell that shows it
+# of queries without a name: the cell that shows it
+_cells: weakref.WeakKeyDictionary[Query, str] = weakref.WeakKeyDictionary()
 
 
 class Text:
@@ -93,18 +91,17 @@ def _made(query: Query, sink: str | None) -> _Panel:
         raise PlanError(
             f'show: the panel needs {error.name}; install it with: pip install "streamlab[notebook]".'
         ) from error
-    old = _panels.get(query)
-    if old is not None:
-        old.close()
-    _panels[query] = Live(query, sink)
-    return _panels[query]
+    if query.panel is not None:
+        query.panel.close()
+    query.panel = panel = Live(query, sink)
+    return panel
 
 
 def plot(query: Query, x: str | None, y: str | None, by: str | None, kind: str | None) -> Panel:
     """Set what the chart of a query's panel shows; it is shown if it is not yet."""
     if shell() is None:
         return Text(query, None)
-    panel = _panels.get(query)
+    panel = query.panel
     if panel is None or not panel.is_open:
         panel = _made(query, None)
         panel.plot(x, y, by, kind)

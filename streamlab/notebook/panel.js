@@ -3,22 +3,18 @@
 
 const panels = new Map(); // by identity: the newest of everything, for views that come later
 
+// the page may have a BokehJS of its own, of another version: ours stands beside it
 async function bokeh(model) {
   const version = model.get("bokeh_version");
-  if (window.Bokeh?.version === version) return window.Bokeh;
   const key = "__streamlab_bokeh_" + version;
   window[key] ??= (async () => {
-    const packed = model.get("bokeh_gz");
-    const bytes = new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength);
-    const text = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
-    const define = window.define;
-    window.define = undefined; // BokehJS must not find the page's module loader
-    try {
+    if (!window.Bokeh?.[version]) {
+      const packed = model.get("bokeh_gz");
+      const bytes = new Uint8Array(packed.buffer, packed.byteOffset, packed.byteLength);
+      const text = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
       (0, eval)(text);
-    } finally {
-      window.define = define;
     }
-    return window.Bokeh;
+    return window.Bokeh[version];
   })();
   return window[key];
 }

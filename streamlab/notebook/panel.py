@@ -62,7 +62,10 @@ class Panel:
     """
 
     def __init__(self, query: Query, sink: str | None = None) -> None:
-        self._query = query
+        self._query: Query | None = (
+            query  # none once it has ended: what a cell keeps of the panel must not keep the query
+        )
+        self._name = query.name
         nodes = {node.target: node for node in query.plan.sinks}
         self._sink = sink if sink is not None else next(iter(nodes))
         self._schema, self._keys = nodes[self._sink].schema, natural_key(nodes[self._sink].input)
@@ -73,6 +76,7 @@ class Panel:
         self.identity = uuid.uuid4().hex[:12]
         self._closed = threading.Event()
         self.error: Exception | None = None  # what failed in showing it
+        self._seen: view.View | None = None  # last
         self._pictured = 0.0
         self._frame: _Frame | None = None
         self._picture = DisplayHandle()
@@ -82,20 +86,21 @@ class Panel:
 
     def open(self) -> None:
         """Show it, and keep it fresh until the query has ended."""
-        seen = self._look()
-        if self._query.status in {"running", "paused"}:
+        seen, query = self._look(), self._query
+        if query is not None and seen.now.is_live:
             self._frame = self._made(seen)
             self._live.display({_VIEW: {**_VERSION, "model_id": self._frame.model_id}, **_NOTHING}, raw=True)
             self._picture.display(self._bundle(seen), raw=True)
             self._frame.on_msg(self._asked)
-            threading.Thread(target=self._refresh, name=f"{self._query.name}-panel", daemon=True).start()
-            self._query.at_end(self._end)
+            threading.Thread(target=self._refresh, name=f"{self._name}-panel", daemon=True).start()
+            query.at_end(self._end)
         else:
             self._closed.set()
             self._picture.display(self._bundle(seen), raw=True)
+            self._query = None
 
     def _made(self, seen: view.View) -> _Frame:
-        html = page(self._query.name, self.identity, view.regions(seen))
+        html = page(self._name, self.identity, view.regions(seen))
         drawn = figures.described(self._chart, self.identity)
         return _Frame(identity=self.identity, html=html, charts=drawn, bokeh_gz=figures.bokehjs())
 
@@ -117,6 +122,7 @@ class Panel:
                 self._frame.layout.close()
                 self._frame.close()
                 self._frame = None
+            self._query = None
 
     def _refresh(self) -> None:
         rest = EVERY
@@ -145,13 +151,16 @@ class Panel:
     # --- what is seen ---
 
     def _look(self) -> view.View:
-        now = snapshot.take(self._query, self._sink)
+        if self._query is None and self._seen is not None:
+            return self._seen
+        now = snapshot.take(self._query, self._sink)  # type: ignore[arg-type]  # without a query it has been seen
         self._history.add(now)
         came, self._results = now.metrics.results - self._results, now.metrics.results
         if came:
             self._grew = (came, now.seconds)
         fresh = self._grew[0] if now.seconds - self._grew[1] < FRESH else 0
-        return view.View(now, self._history, self._chart, fresh)
+        self._seen = view.View(now, self._history, self._chart, fresh)
+        return self._seen
 
     def _save(self, seen: view.View | None = None) -> None:
         seen = seen or self._look()
@@ -192,8 +201,6 @@ class Panel:
                 self._sent = {}
                 self._frame.send({"figures": self._frame.charts})
                 self._send(self._look())
-            else:
-                self._save()
 
     @property
     def chart(self) -> Chart | None:
@@ -206,15 +213,16 @@ class Panel:
         return not self._closed.is_set()
 
     def _asked(self, _widget: object, content: dict[str, Any], _buffers: object) -> None:
-        act = {"pause": self._query.pause, "resume": self._query.resume, "stop": self._query.stop}.get(
-            str(content.get("do"))
-        )
+        query = self._query
+        if query is None:
+            return
+        act = {"pause": query.pause, "resume": query.resume, "stop": query.stop}.get(str(content.get("do")))
         if act is not None:  # a stop waits for its commit: the kernel stays free
-            threading.Thread(target=act, name=f"{self._query.name}-button", daemon=True).start()
+            threading.Thread(target=act, name=f"{self._name}-button", daemon=True).start()
 
     def _ipython_display_(self) -> None:
         """Show nothing: it is shown already."""
 
     def __repr__(self) -> str:
         """Return the panel as text."""
-        return console.text(snapshot.take(self._query, self._sink))
+        return console.text(self._look().now)

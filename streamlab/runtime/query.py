@@ -57,6 +57,7 @@ class Query:
         self._ended: float | None = None
         self._over, self._calls = False, list[Callable[[], None]]()
         self._gone = threading.Event()
+        self.panel: Panel | None = None  # what shows it
         self._started = datetime.now(UTC)
         self._thread = threading.Thread(target=self._run, name=f"{self.name}-process", daemon=True)
 
@@ -69,6 +70,8 @@ class Query:
         self._record()
         with _registry:
             self._over = True
+            if _running.get(self._slot) is self:
+                del _running[self._slot]
         for call in self._calls:
             try:
                 call()
@@ -234,9 +237,6 @@ class Query:
         self._runner.stop()
         if not self._joined(timeout):
             raise TimeoutError(f"query {self.name!r} has not ended within {timeout} s; it will when its batch is done.")
-        with _registry:
-            if _running.get(self._slot) is self:
-                del _running[self._slot]
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it has ended; return whether it has. What failed in it is raised here.

@@ -212,3 +212,12 @@ def test_a_cell_that_is_edited_and_run_again_leaves_no_query_of_its_old_text(lab
     lab.wait_idle()
     expect(lab.output(3)).to_have_text("1 True")
     lab.assert_healthy()
+
+
+def test_it_draws_beside_a_bokeh_of_another_version(lab: NotebookPage) -> None:
+    lab.open([PRODUCE, DEFINE])
+    lab.page.evaluate("() => { window.Bokeh = { __bokeh__: true, version: '2.4.3' }; }")
+    lab.run_all()
+    expect(live(lab).locator("[data-chart=results] .bk-Figure")).to_be_visible()
+    assert lab.page.evaluate("() => window.Bokeh.version") == "2.4.3"
+    lab.assert_healthy()

@@ -7,7 +7,7 @@ import pytest
 from nbclient import NotebookClient
 
 SETUP = """
-import gc, threading
+import gc, threading, weakref
 import polars as pl
 import streamlab as sl
 from ipywidgets.widgets.widget import _instances
@@ -66,7 +66,8 @@ def printed(outputs):
 def test_a_query_that_ends_leaves_one_picture_and_nothing_else(run):
     shown, after, *_ = run(
         "query = sl.Pipeline([counts.sink_table('counts')], name='p1').start()\nquery.show()",
-        "read(query, 4)\nquery.stop()\ndel query\ngc.collect()\nprint(panels(), list(_instances))",
+        "read(query, 4)\nquery.stop()\nleft = weakref.ref(query)\ndel query\ngc.collect()\n"
+        "print(panels(), list(_instances), left())",
     )
     (picture,) = pictures(shown)
     assert "stopped" in picture
@@ -74,7 +75,7 @@ def test_a_query_that_ends_leaves_one_picture_and_nothing_else(run):
     assert "&lt;b&gt;c&lt;/b&gt;" in picture
     assert "<b>c</b>" not in picture
     assert "widget-view" not in str(shown)
-    assert printed(after) == "[] []\n"
+    assert printed(after) == "[] [] None\n"
 
 
 def test_a_query_as_a_cells_last_line_is_shown_once_also_where_show_made_it(run):
