@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -108,6 +110,7 @@ class Pipeline:
         """
         if define.active():
             return define.not_run("run()")  # type: ignore[no-any-return]  # stands in for a report
+        _hear_ctrl_c()
         query = self.start(until=until, reset=reset)
         try:
             query.wait()
@@ -151,6 +154,13 @@ class Pipeline:
     def __repr__(self) -> str:
         """Say what it is; touches no broker."""
         return f"Pipeline {self.plan.name or 'unnamed'!r} (plan {self.fingerprint})\n{self.explain()}"
+
+
+def _hear_ctrl_c() -> None:
+    """Let Ctrl-C end a run with its commit: polars takes it for the frames that it works on, in whatever thread that is."""
+    in_main = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+    if in_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _until(until: str | None) -> Literal["latest"] | None:
