@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from streamlab.state import folders
 from streamlab.state.folders import STATE_DIR
 from streamlab.state.store import Checkpoint
 
@@ -47,6 +48,7 @@ def commit() -> Commit:
 @pytest.fixture
 def state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "state"
+    monkeypatch.setattr(folders, "_temporary", set())  # those of embedded brokers that other tests use
     monkeypatch.setenv(STATE_DIR, str(folder))
     return folder
 
