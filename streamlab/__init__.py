@@ -26,7 +26,7 @@ from streamlab.errors import StreamlabError
 from streamlab.frame import StreamFrame, concat
 from streamlab.kafka import Kafka
 from streamlab.pipeline import Pipeline, Sink
-from streamlab.plan.windows import tumbling
+from streamlab.plan.windows import hopping, session, sliding, tumbling
 from streamlab.replay import from_frame, from_ndjson, from_parquet
 from streamlab.runtime.metrics import Metrics, Report
 from streamlab.runtime.query import Query
@@ -50,6 +50,9 @@ __all__ = [
     "from_frame",
     "from_ndjson",
     "from_parquet",
+    "hopping",
     "open_table",
+    "session",
+    "sliding",
     "tumbling",
 ]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamlab.errors import PlanError
+from streamlab.plan.aggregate import Aggregate
 from streamlab.plan.expressions import IntoExpr, PlanExpr, parse
-from streamlab.plan.windows import Aggregate, Tumbling
+from streamlab.plan.windows import Window
 
 if TYPE_CHECKING:
     from streamlab.frame import StreamFrame
@@ -22,7 +23,7 @@ class GroupBy:
     node: Node
     by: tuple[str, ...]
 
-    def window(self, window: Tumbling, *, emit: str = "final", name: str | None = None) -> WindowedGroupBy:
+    def window(self, window: Window, *, emit: str = "final", name: str | None = None) -> WindowedGroupBy:
         """Cut each group into windows of event time.
 
         Parameters
@@ -43,7 +44,7 @@ class GroupBy:
         ...
         streamlab.errors.PlanError: window: '1m' is no window; write sl.tumbling("5m"), with grace= for rows out of order.
         """
-        if not isinstance(window, Tumbling):
+        if not isinstance(window, Window):
             raise PlanError(
                 f'window: {window!r} is no window; write sl.tumbling("5m"), with grace= for rows out of order.'
             )
@@ -77,7 +78,7 @@ class WindowedGroupBy:
     """Rows in groups and windows: what comes next is `agg`."""
 
     groups: GroupBy
-    cut: Tumbling
+    cut: Window
     emit: str
     name: str | None
 

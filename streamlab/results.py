@@ -9,8 +9,8 @@ from streamlab.errors import PlanError
 from streamlab.pipeline import Pipeline, Sink
 from streamlab.plan import explain
 from streamlab.plan.sinks import Sink as SinkNode
-from streamlab.plan.sinks import natural_key, nearest_aggregate
-from streamlab.plan.windows import Late
+from streamlab.plan.sinks import nearest_stateful
+from streamlab.plan.stateful import Late
 from streamlab.runtime import bounded, define
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Results:
     def __repr__(self) -> str:
         """Say what it is; touches no broker."""
         columns = ", ".join(f"{name}: {dtype}" for name, dtype in self.schema.items())
-        keys = natural_key(self.node)
+        keys = self.node.keys
         by = f" by {', '.join(keys)}" if self.node.is_table and keys else ""
         return f"{type(self).__name__}[{columns}]{by}\n{self.explain()}"
 
@@ -91,7 +91,7 @@ class Results:
         """
         from streamlab.frame import StreamFrame  # noqa: PLC0415  # a frame is one of the results
 
-        step = nearest_aggregate(self.node)
+        step = nearest_stateful(self.node)
         if step is None:
             raise PlanError(
                 "late: no windowed step is behind this stream; .late belongs to the result of .window(...).agg(...)."
@@ -120,7 +120,7 @@ class Results:
         >>> counts.sink_kafka("counts")
         sink_kafka 'counts' by user
         """
-        by = _names(key) if key is not None else self._default_key()
+        by = _names(key) if key is not None else self.node.record_key
         origin = None if kafka is None else kafka.cluster
         return Sink(SinkNode(self.node, "kafka", topic, by, origin=origin))
 
@@ -145,7 +145,7 @@ class Results:
         >>> counts.sink_table("counts")
         sink_table 'counts' by user, window_start, window_end
         """
-        return Sink(SinkNode(self.node, "table", name, _names(key) if key is not None else natural_key(self.node)))
+        return Sink(SinkNode(self.node, "table", name, _names(key) if key is not None else self.node.keys))
 
     def sink_parquet(self, path: str | Path) -> Sink:
         """Write results to a folder as Parquet files, one per commit that has results; a commit done again overwrites its file.
@@ -181,16 +181,6 @@ class Results:
         return Sink(
             SinkNode(self.node, "frame", name or str(getattr(function, "__name__", "function")), function=function)
         )
-
-    def _default_key(self) -> tuple[str, ...]:
-        keys = natural_key(self.node)
-        if self.node.is_table:
-            return keys
-        step = nearest_aggregate(self.node)
-        grouping = tuple(name for name in step.by if name in self.schema) if step else ()
-        if grouping:
-            return grouping
-        return () if self.node.key is None else (self.node.key,)
 
     def preview(self, n: int = 10, *, last: Duration | None = None) -> pl.DataFrame:
         """Return the first results of a bounded look at the stream: joins no group, commits nothing.

@@ -19,9 +19,7 @@ from streamlab.durations import Duration, milliseconds
 from streamlab.errors import PlanError, did_you_mean
 from streamlab.pipeline import Pipeline
 from streamlab.plan.pipeline import Plan
-from streamlab.plan.schema import WINDOW_END, WINDOW_START
 from streamlab.plan.sinks import Sink as SinkNode
-from streamlab.plan.sinks import natural_key, nearest_aggregate
 from streamlab.results import Results
 from streamlab.runtime import checkpoint
 from streamlab.runtime.decoding import FORMATS, Decoder
@@ -220,7 +218,7 @@ class StreamTester:
         for name, rows in result.sinks.items():
             self._results += _records(self._task.graph.sinks[name], rows)
         for step, rows in result.late.items():
-            self._late += _late_records(self._task.graph.stateful[step].node.by, rows)
+            self._late += _late_records(self._task.graph.stateful[step].node.late_keys, rows)
 
     def read(self) -> list[Record]:
         """Return the results since the last read, in order."""
@@ -308,12 +306,7 @@ _ARGUMENTS = ("value", "key", "timestamp", "partition")
 
 
 def _records(sink: SinkNode, rows: Rows) -> list[Record]:
-    by, node = sink.by, sink.input
-    if sink.kind != "kafka":
-        bounds = () if node.is_table else (WINDOW_START, WINDOW_END)
-        by = tuple(name for name in natural_key(node) if name not in bounds)
-        if not by and node.key and nearest_aggregate(node) is None:
-            by = (node.key,)
+    by = sink.by if sink.kind == "kafka" else sink.input.record_key
     gone = [False] * rows.height if rows.deleted is None else rows.deleted.tolist()
     return _as_records(by, rows, gone)
 

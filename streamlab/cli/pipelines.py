@@ -13,7 +13,7 @@ from rich.table import Table
 
 from streamlab.connect.cluster import Cluster
 from streamlab.connect.groups import delete_group
-from streamlab.engine.watermark import NEVER
+from streamlab.engine.stream_time import NEVER
 from streamlab.errors import StateError
 from streamlab.kafka import BOOTSTRAP
 from streamlab.state import catalogue

@@ -16,7 +16,7 @@ from streamlab.plan.schema import RESERVED
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streamlab.plan.windows import Aggregate
+    from streamlab.plan.aggregate import Aggregate
 
 LANE, WINDOW, TIME = f"{RESERVED}lane", f"{RESERVED}window", f"{RESERVED}time"
 """Columns of the engine's own: task, window start, newest event time."""

@@ -15,17 +15,18 @@ import polars as pl
 
 from streamlab.engine.aggregates import TIME
 from streamlab.engine.batch import MADE, Rows, concat, empty
+from streamlab.engine.catalogue import operator_of
 from streamlab.engine.event_time import event_times
 from streamlab.engine.stateless import compile_step
-from streamlab.engine.tables import Table, Updates
-from streamlab.engine.time_windows import FinalWindows
-from streamlab.engine.watermark import Clock, Gate, Shifted, Signal
+from streamlab.engine.stream_time import Clock, Signal
+from streamlab.engine.tables import Table
+from streamlab.engine.watermark import Gate, Shifted
 from streamlab.plan import fingerprint
 from streamlab.plan.nodes import Concat, Node, Source
 from streamlab.plan.schema import TIME as TIME_TYPE
 from streamlab.plan.schema import WATERMARK, WINDOW_END, WINDOW_START
+from streamlab.plan.stateful import Late, Stateful
 from streamlab.plan.steps import WithEventTime
-from streamlab.plan.windows import Aggregate, Late
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,20 +90,19 @@ Stage = Callable[[Flows, Result], Flow]
 """One node at work: it reads the flows of its inputs, by node, and may add to the result."""
 
 
-class Stateful:
-    """An operator in its place: its gate, its inputs."""
+class Place:
+    """An operator in its place in the graph: its node, and the gate that its watermark goes through."""
 
-    def __init__(self, node: Aggregate) -> None:
+    def __init__(self, node: Stateful) -> None:
         self.node = node
-        laned = node.key is not None
-        self.gate = Gate(laned)
-        final = node.emit == "final" and node.window is not None
-        self.operator: Operator = FinalWindows(node, laned=laned) if final else Updates(node, laned=laned)
+        self.gate = Gate(node.laned)
+        self.operator: Operator = operator_of(node)
 
-    def step(self, flow: Flow) -> tuple[Flow, Output]:
+    def step(self, flows: Sequence[Flow]) -> tuple[Flow, Output]:
         """Run the operator on a micro-batch."""
-        watermarks = self.gate.advance(flow.signals)
-        output = self.operator.step(flow.rows, watermarks)
+        signals = dict.fromkeys(signal for at in self.node.clocks for signal in flows[at].signals)
+        watermarks = self.gate.advance(tuple(signals))
+        output = self.operator.step([flow.rows for flow in flows], watermarks)
         return Flow(output.emitted, (Shifted(watermarks, self.operator.delay),)), output
 
 
@@ -120,7 +120,7 @@ class Graph:
         self.sinks = {_sink_name(sink): sink for sink in sinks}
         self.sources = {source_name(node): node for node in self.order if isinstance(node, Source)}
         self.clocks: dict[str, Clock] = {name: Clock() for name in self.sources}
-        self.stateful = {node.name: Stateful(node) for node in self.order if isinstance(node, Aggregate)}
+        self.stateful = {node.name: Place(node) for node in self.order if isinstance(node, Stateful)}
         self.tables = {name: Table(sink) for name, sink in self.sinks.items() if sink.kind == "table"}
         self._restamps = {id(n): Clock() for n in self.order if isinstance(n, WithEventTime)}
         self._run: list[tuple[Node, Stage]] = [(node, self._stage(node)) for node in self.order]
@@ -141,7 +141,7 @@ class Graph:
         result = Result()
         for node, stage in self._run:
             flow = stage(flows, result)
-            if isinstance(node, Aggregate):
+            if isinstance(node, Stateful):
                 rest = self.stateful[node.name].operator.close()
                 flow = Flow(concat([flow.rows, rest], node.schema), flow.signals)
             flows[id(node)] = flow
@@ -160,8 +160,8 @@ class Graph:
         inputs = [self._same[id(part)] for part in node.inputs]
         if isinstance(node, Source):
             return self._source(node)
-        if isinstance(node, Aggregate):
-            return self._aggregate(self.stateful[node.name], inputs[0])
+        if isinstance(node, Stateful):
+            return self._stateful(self.stateful[node.name], inputs)
         if isinstance(node, Late):
             name = node.input.name
             return lambda flows, result: Flow(result.late.get(name, empty(node.schema)), flows[inputs[0]].signals)
@@ -182,16 +182,17 @@ class Graph:
 
         return stage
 
-    def _aggregate(self, stateful: Stateful, source: int) -> Stage:
+    def _stateful(self, place: Place, sources: Sequence[int]) -> Stage:
         def stage(flows: Flows, result: Result) -> Flow:
-            given = flows[source]
-            flow, output = stateful.step(given)
+            given = [flows[source] for source in sources]
+            flow, output = place.step(given)
+            came = np.concatenate([each.rows.index for each in given])
             if output.late.height:
-                result.late[stateful.operator.name] = output.late
+                result.late[place.operator.name] = output.late
                 result.missed.append(output.late.index)
-                result.reached.append(_in_time(given.rows.index, output.late.index))
-            elif given.rows.height:
-                result.reached.append(given.rows.index)
+                result.reached.append(_in_time(came, output.late.index))
+            elif len(came):
+                result.reached.append(came)
             return flow
 
         return stage
@@ -219,8 +220,8 @@ class Graph:
         return bool(self._restamps)
 
     def late_schema(self) -> pl.Schema:
-        """Return the columns of late rows: those of the first windowed step."""
-        windowed = [stage.node for stage in self.stateful.values() if stage.node.window is not None]
+        """Return the columns of late rows: those of the first step that has such."""
+        windowed = [place.node for place in self.stateful.values() if place.node.late_schema is not None]
         return (
             Late(windowed[0]).schema
             if windowed
@@ -232,8 +233,8 @@ class Graph:
         return {
             "clocks": {name: clock.to_json() for name, clock in self.clocks.items()},
             "restamps": [clock.to_json() for clock in self._restamps.values()],
-            "gates": {name: stage.gate.to_json() for name, stage in self.stateful.items()},
-            "operators": {name: stage.operator.progress() for name, stage in self.stateful.items()},
+            "gates": {name: place.gate.to_json() for name, place in self.stateful.items()},
+            "operators": {name: place.operator.progress() for name, place in self.stateful.items()},
         }
 
     def load(self, progress: Mapping[str, Any]) -> None:
@@ -243,9 +244,9 @@ class Graph:
                 clock.load(progress["clocks"][name])
         for clock, kept in zip(self._restamps.values(), progress["restamps"], strict=False):
             clock.load(kept)
-        for name, stage in self.stateful.items():
+        for name, place in self.stateful.items():
             if name in progress["gates"]:
-                stage.gate.load(progress["gates"][name])
+                place.gate.load(progress["gates"][name])
 
 
 def _in_time(given: Ints, late: Ints) -> Ints:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     import polars as pl
 
@@ -50,8 +50,8 @@ class Operator(Protocol):
     delay: int
     """How far its own watermark trails that of its input: nothing older can still be emitted."""
 
-    def step(self, rows: Rows, watermarks: Merged | Laned) -> Output:
-        """Take in a micro-batch."""
+    def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
+        """Take in a micro-batch: the rows of each input, in order of arrival by their `index`, which counts over all inputs."""
         ...
 
     def close(self) -> Rows:

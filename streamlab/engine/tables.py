@@ -17,14 +17,15 @@ from streamlab.engine.keyed_rows import DELETED, KeyedRows
 from streamlab.engine.operator import Changes, Holding, Output
 from streamlab.engine.time_windows import judge_late, late_rows, starts_of, times
 from streamlab.plan.schema import RESERVED, WINDOW_END, WINDOW_START
+from streamlab.plan.windows import Tumbling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from streamlab.engine.batch import Ints
     from streamlab.engine.watermark import Laned, Merged
+    from streamlab.plan.aggregate import Aggregate
     from streamlab.plan.sinks import Sink
-    from streamlab.plan.windows import Aggregate
 
 _ROW = f"{RESERVED}row"
 
@@ -33,6 +34,8 @@ class Updates:
     """The operator: the current row of each group that a micro-batch changed."""
 
     def __init__(self, step: Aggregate, *, laned: bool) -> None:
+        if not isinstance(step.window, Tumbling | None):
+            raise TypeError(f"{step.window} is no tumbling window")
         self.name, self.window, self.laned = step.name, step.window, laned
         self.delay = step.window.grace if step.window else 0
         self._step = step
@@ -65,7 +68,8 @@ class Updates:
         whole = pl.concat(parts).group_by(aggregates.keys, maintain_order=True)
         return whole.agg(*together, pl.col(TIME).max())
 
-    def step(self, rows: Rows, watermarks: Merged | Laned) -> Output:
+    def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
+        (rows,) = inputs
         late, emitted = self._no_late, empty(self._step.schema)
         if rows.height:
             lane = rows.partition if self.laned else np.zeros(rows.height, np.int64)

@@ -18,16 +18,17 @@ from streamlab.engine.aggregates import LANE, WINDOW, Aggregates, compile_aggreg
 from streamlab.engine.batch import MADE, Rows, empty
 from streamlab.engine.operator import Changes, Holding, Output
 from streamlab.engine.slot_frame import own_texts
-from streamlab.engine.watermark import NEVER
+from streamlab.engine.stream_time import NEVER
 from streamlab.plan.schema import TIME as TIME_TYPE
 from streamlab.plan.schema import WATERMARK, WINDOW_END, WINDOW_START
+from streamlab.plan.windows import Tumbling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from streamlab.engine.batch import Bools, Ints
     from streamlab.engine.watermark import Laned, Merged
-    from streamlab.plan.windows import Aggregate, Tumbling
+    from streamlab.plan.aggregate import Aggregate
 
 _MANY_ROWS = 50_000
 """Fewer appended rows than this are not worth combining between two checkpoints."""
@@ -92,8 +93,8 @@ class FinalWindows:
     """The operator: groups by lane, window and key; emits when the watermark passes a window's end and grace."""
 
     def __init__(self, step: Aggregate, *, laned: bool) -> None:
-        if step.window is None:
-            raise TypeError("final results are of windows")
+        if not isinstance(step.window, Tumbling):
+            raise TypeError(f"{step.window} is no tumbling window")
         self.name, self.window, self.laned = step.name, step.window, laned
         self.delay = step.window.grace
         self._step = step
@@ -105,7 +106,8 @@ class FinalWindows:
         self._sequence = 0
         self._no_late = late_rows(empty(step.input.schema), np.empty(0, np.int64), self.window, np.empty(0, np.int64))
 
-    def step(self, rows: Rows, watermarks: Merged | Laned) -> Output:
+    def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
+        (rows,) = inputs
         late, fresh = self._no_late, None
         if rows.height:
             starts = starts_of(rows.time, self.window)

@@ -1,127 +1,71 @@
-"""Event-time progress: stream times of partitions, idleness, and the watermark at every record.
+"""The watermark of an operator at every record.
 
-Stream time of a partition is the largest event time seen in it. The watermark of an operator is the minimum of the stream times of the
-partitions that feed it, those that are idle left out, and never goes back. It is exact at every record and cheap per batch: the
-watermark at single records is worked out only when someone asks for it.
+It is the minimum of the stream times of the partitions that feed it, those that are idle left out, and never goes back. It is exact at
+every record and cheap per batch: the watermark at single records is worked out only when someone asks for it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
 from streamlab.engine.batch import MADE, Bools, Ints, Rows
+from streamlab.engine.stream_time import NEVER, OPEN, Signal, grown, lowest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-NEVER = -(1 << 62)
-"""A watermark before the first record: smaller than every event time, with room to subtract a grace."""
-
-OPEN = 1 << 62
-"""Later than every event time: it holds nothing back."""
-
-ALWAYS = MADE - 1
-"""Before every arrival index."""
+_LAST = OPEN - 1
+"""After every arrival index."""
 
 
 @dataclass(frozen=True, eq=False)
-class Signal:
-    """What one micro-batch says about the progress of one source: where its partitions stood, and the records that moved them.
+class Coupled:
+    """Lanes fed by the same partition of several sources: the smallest stream time of those that are not idle, for each lane."""
 
-    Parameters
-    ----------
-    index, partition, time
-        The records, in order of arrival.
-    start, end
-        Stream time of each partition before and after them.
-    awake
-        By partition: the arrival index from which on it is not idle; OPEN: it stays idle.
-    quiet
-        By partition: how much longer than its idle timeout a partition of a live stream has been silent, in milliseconds, or was until
-        it spoke again in this batch; else NEVER.
-    """
-
-    index: Ints
-    partition: Ints
-    time: Ints
-    start: Ints
-    end: Ints
-    awake: Ints
-    quiet: Ints
-
-    @cached_property
-    def reached(self) -> Ints:
-        """Stream time of each record's partition right after it."""
-        if not len(self.time):
-            return self.time
-        order = np.argsort(self.partition, kind="stable")
-        times, bounds = self.time[order], np.flatnonzero(np.diff(self.partition[order], prepend=-1))
-        for first, last in zip(bounds, [*bounds[1:], len(times)], strict=True):
-            times[first:last] = np.maximum(
-                np.maximum.accumulate(times[first:last]), self.start[self.partition[order[first]]]
-            )
-        out = np.empty_like(times)
-        out[order] = times
-        return out
-
-    def low(self, upto: Ints) -> Ints:
-        """Return the smallest stream time of the partitions that are not idle, right after each arrival index in `upto`."""
-        return _lowest([self._spoken(partition, upto) for partition in range(len(self.start))], upto)
+    signals: Sequence[Signal | Shifted]
 
     def lane(self, lane: int, upto: Ints) -> Ints:
-        """Return the watermark of one partition on its own, right after each arrival index; OPEN while it stands still, idle."""
-        spoken = self._spoken(lane, upto)
-        if self.quiet[lane] == NEVER or self.end[lane] == NEVER:
-            return spoken
-        return np.where(spoken == OPEN, self.start[lane] + self.quiet[lane], spoken)
+        """Return the watermark of one lane right after each arrival index; OPEN while all of it stands still, idle."""
+        moments = np.unique(np.concatenate([upto, self.moments])) if self.wakes else upto
+        low = np.minimum.reduce([signal.spoken(lane, moments) for signal in self.signals])
+        if (low == OPEN).any():
+            newest, quiet = zip(*(signal.quieted(lane) for signal in self.signals), strict=True)
+            low = np.where(low == OPEN, OPEN if min(quiet) == OPEN else max(newest) + min(quiet), low)
+        if not self.wakes:
+            return cast("Ints", low)
+        reached = np.maximum.accumulate(np.where(low == OPEN, NEVER, low))  # it never goes back
+        return np.where(low == OPEN, OPEN, reached)[np.searchsorted(moments, upto)]
 
-    def _spoken(self, partition: int, upto: Ints) -> Ints:
-        mine = np.flatnonzero(self.partition == partition)
-        steps = np.concatenate([self.start[[partition]], self.reached[mine]])
-        reached = steps[np.searchsorted(self.index[mine], upto, side="right")]
-        return np.where(upto < self.awake[partition], OPEN, reached)
-
-    @property
-    def idle(self) -> Bools:
-        """Which partitions are idle after the batch."""
-        idle: Bools = self.awake == OPEN
-        return idle
+    @cached_property
+    def lanes(self) -> Ints:
+        """The watermark of each lane after the batch."""
+        last = np.array([_LAST], np.int64)
+        ends = np.array([self.lane(lane, last)[0] for lane in range(self._width)], np.int64)
+        return np.where(ends == OPEN, NEVER, ends)
 
     @property
     def stands(self) -> Bools:
-        """Which partitions are idle after the batch, and do not go on by the wall clock either."""
-        stands: Bools = self.idle & ((self.quiet == NEVER) | (self.end == NEVER))
+        """Which lanes stand still because all their partitions are idle."""
+        stands: Bools = np.logical_and.reduce([_padded(signal.stands, self._width) for signal in self.signals])
         return stands
 
     @property
     def wakes(self) -> bool:
-        """Whether a partition stops being idle within the batch: then the watermark may have been higher than it is at its end."""
-        return bool(((self.awake != ALWAYS) & ~self.idle).any())
+        """Whether a partition stops being idle within the batch."""
+        return any(signal.wakes for signal in self.signals)
 
     @property
     def moments(self) -> Ints:
-        """Arrival indices at which something moved, and one before the first: partitions may have gone idle since the last batch."""
-        return np.concatenate([[MADE], self.index, self.awake[(self.awake != ALWAYS) & ~self.idle]])
+        """Arrival indices at which something moved."""
+        return np.concatenate([signal.moments for signal in self.signals])
 
     @property
-    def final(self) -> int:
-        """The smallest stream time after the batch; OPEN when all partitions are idle."""
-        return int(self.end[~self.idle].min(initial=OPEN))
-
-    @property
-    def silence(self) -> tuple[int, int]:
-        """Of partitions that went quiet on a live stream: the largest stream time, and for how long the last of them has been silent."""
-        quiet = self.quiet[self.quiet != NEVER]
-        return (int(self.end.max()), int(quiet.min())) if len(quiet) else (NEVER, OPEN)
-
-    @property
-    def lanes(self) -> Ints:
-        """The watermark of each partition on its own."""
-        return np.where(self.idle & ~self.stands, self.end + self.quiet, self.end)
+    def _width(self) -> int:
+        return max(len(signal.lanes) for signal in self.signals)
 
 
 class Watermarks(Protocol):
@@ -174,21 +118,32 @@ class Merged:
 class Laned:
     """One lane per partition of one source."""
 
-    signal: Signal | Shifted
+    signal: Signal | Shifted | Coupled
     before: Ints
     after: Ints
 
     def at(self, rows: Rows, lane: Ints) -> Ints:
-        """Return the stream time of each row's partition right after its record."""
+        """Return the watermark of each row's lane right after its record."""
         if isinstance(self.signal, Shifted):  # only operators feed this one: their rows are never late
             return self.before[lane]
+        if isinstance(self.signal, Coupled):
+            return self._at(rows, lane)
         at = np.searchsorted(self.signal.index, rows.index, side="right") - 1  # a record may have several rows
         found = np.maximum(self.signal.reached[at], self.before[lane])
         return np.where(rows.index == MADE, self.before[lane], found)
 
+    def _at(self, rows: Rows, lane: Ints) -> Ints:
+        found = self.before[lane]
+        for one in np.unique(lane):
+            mine = (lane == one) & (rows.index != MADE)
+            upto, back = np.unique(rows.index[mine], return_inverse=True)
+            reached = self.signal.lane(int(one), upto)
+            found[mine] = np.maximum(np.where(reached == OPEN, NEVER, reached), self.before[one])[back]
+        return found
+
     def low(self, upto: Ints) -> Ints:
         """Return the smallest watermark right after each arrival index, those lanes left out that stand still, idle."""
-        return _lowest([self.lane(lane, upto) for lane in range(len(self.after))], upto)
+        return lowest([self.lane(lane, upto) for lane in range(len(self.after))], upto)
 
     def lane(self, lane: int, upto: Ints) -> Ints:
         """Return the watermark of one lane right after each arrival index; OPEN while it stands still, idle."""
@@ -211,6 +166,15 @@ class Shifted:
         """Return the watermark of one lane right after each arrival index; OPEN while it stands still, idle."""
         source = self.watermarks
         return _shift(source.lane(lane, upto) if isinstance(source, Laned) else source.low(upto), self.delay)
+
+    def spoken(self, lane: int, upto: Ints) -> Ints:
+        """As `lane`; a lane that the operator has not seen yet holds nothing back."""
+        width = len(self.watermarks.after) if isinstance(self.watermarks, Laned) else OPEN
+        return self.lane(lane, upto) if lane < width else np.full(len(upto), OPEN, np.int64)
+
+    def quieted(self, lane: int) -> tuple[int, int]:  # noqa: ARG002  # its input's wall clock is in its watermark already
+        """Return that an operator has no wall clock of its own."""
+        return NEVER, OPEN
 
     @property
     def stands(self) -> Bools:
@@ -246,9 +210,9 @@ class Shifted:
         return _shift(self.watermarks.after, self.delay)
 
 
-def _lowest(lanes: Sequence[Ints], upto: Ints) -> Ints:
-    lowest: Ints = np.minimum.reduce([*lanes, np.full(len(upto), OPEN, np.int64)])
-    return lowest
+def _padded(stands: Bools, width: int) -> Bools:
+    """Return which lanes stand still, those too that there are none of."""
+    return np.concatenate([stands, np.ones(width - len(stands), np.bool_)])
 
 
 def _shift(values: Ints, delay: int) -> Ints:
@@ -273,8 +237,8 @@ class Gate:
         """Return the watermarks over a micro-batch and remember the last."""
         before = self.watermark
         if self.laned:
-            (signal,) = signals
-            before = _grown(before, len(signal.lanes), NEVER)
+            signal = signals[0] if len(signals) == 1 else Coupled(signals)
+            before = grown(before, len(signal.lanes), NEVER)
             self.watermark = np.maximum(before, signal.lanes)
             return Laned(signal, before, self.watermark)
         low = min(signal.final for signal in signals)
@@ -293,63 +257,3 @@ class Gate:
     def load(self, value: Sequence[int]) -> None:
         """Go on from what `to_json` gave."""
         self.watermark = np.array(value, np.int64)
-
-
-@dataclass
-class Clock:
-    """Stream times and idleness of the partitions of one source, or of a stream whose event time was changed."""
-
-    stream_time: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-    idle: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
-    was_idle: Bools = field(default_factory=lambda: np.empty(0, np.bool_))
-    quiet: Ints = field(default_factory=lambda: np.empty(0, np.int64))
-
-    def ensure(self, partitions: int) -> None:
-        """Know at least so many partitions; one that is new has not spoken yet."""
-        self.stream_time = _grown(self.stream_time, partitions, NEVER)
-        self.quiet = _grown(self.quiet, partitions, NEVER)
-        self.idle = np.concatenate([self.idle, np.zeros(max(0, partitions - len(self.idle)), np.bool_)])
-        self.was_idle = np.concatenate([self.was_idle, np.zeros(max(0, partitions - len(self.was_idle)), np.bool_)])
-
-    def set_idle(self, idle: Mapping[int, int]) -> None:
-        """Say which partitions are idle now, each with its `quiet` (see `Signal`)."""
-        self.ensure(max(idle, default=-1) + 1)
-        self.was_idle, self.idle = self.idle, np.zeros(len(self.idle), np.bool_)
-        # one that speaks again in this batch went on by the wall clock until then
-        self.quiet = np.where(self.was_idle, self.quiet, NEVER)
-        for partition, quiet in idle.items():
-            self.idle[partition], self.quiet[partition] = True, quiet
-
-    def advance(self, rows: Rows) -> Signal:
-        """Take in the records of a micro-batch; a partition that was idle speaks again at its first one, not when the batch begins."""
-        self.ensure(int(rows.partition.max(initial=-1)) + 1)
-        first = np.full(len(self.idle), OPEN, np.int64)
-        np.minimum.at(first, rows.partition, rows.index)
-        awake = np.where(self.idle | (self.was_idle & (first != OPEN)), first, ALWAYS)
-        self.idle = awake == OPEN
-        return self._signal(rows, awake)
-
-    def follow(self, source: Signal, rows: Rows) -> Signal:
-        """Take in the rows of a micro-batch; idle are the partitions that are idle in the source."""
-        self.ensure(len(source.awake))
-        self.idle, self.quiet = source.idle, source.quiet
-        return self._signal(rows, source.awake)
-
-    def _signal(self, rows: Rows, awake: Ints) -> Signal:
-        start, self.stream_time = self.stream_time, self.stream_time.copy()
-        np.maximum.at(self.stream_time, rows.partition, rows.time)
-        return Signal(rows.index, rows.partition, rows.time, start, self.stream_time, awake, self.quiet)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
-        return {"stream_time": self.stream_time.tolist(), "idle": self.idle.tolist(), "quiet": self.quiet.tolist()}
-
-    def load(self, value: Mapping[str, Any]) -> None:
-        """Go on from what `to_json` gave."""
-        self.stream_time = np.array(value["stream_time"], np.int64)
-        self.idle = self.was_idle = np.array(value["idle"], np.bool_)
-        self.quiet = np.array(value["quiet"], np.int64)
-
-
-def _grown(values: Ints, size: int, fill: int) -> Ints:
-    return values if len(values) >= size else np.concatenate([values, np.full(size - len(values), fill, np.int64)])

@@ -19,7 +19,6 @@ from streamlab.notebook.chart import Chart, guessed, told
 from streamlab.notebook.history import SECONDS, History
 from streamlab.notebook.markup import text
 from streamlab.notebook.page import page
-from streamlab.plan.sinks import natural_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -68,7 +67,7 @@ class Panel:
         self._name = query.name
         nodes = {node.target: node for node in query.plan.sinks}
         self._sink = sink if sink is not None else next(iter(nodes))
-        self._schema, self._keys = nodes[self._sink].schema, natural_key(nodes[self._sink].input)
+        self._schema, self._keys = nodes[self._sink].schema, nodes[self._sink].input.keys
         self._chart = guessed(self._schema, self._keys)
         self._history, self._lock = History(), threading.RLock()
         self._sent: dict[str, Any] = {}

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from streamlab.plan.sinks import natural_key
-
 if TYPE_CHECKING:
     import polars as pl
 
@@ -87,7 +85,7 @@ def take(query: Query, sink: str | None = None) -> Snapshot:
     since = None if committed is None else (time.monotonic() - committed) * 1000
     sinks = {node.target: node for node in query.plan.sinks}
     shown = sinks[sink] if sink is not None else next(iter(sinks.values()))
-    keys = natural_key(shown.input)
+    keys = shown.input.keys
     rows = query.frame(ROWS, sink=shown.target)
     if shown.input.is_table and keys:
         rows = rows.unique(keys, keep="last", maintain_order=True)

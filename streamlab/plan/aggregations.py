@@ -21,7 +21,7 @@ from streamlab.plan.schema import RESERVED
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streamlab.plan.windows import Aggregate
+    from streamlab.plan.aggregate import Aggregate
 
 
 @dataclass(frozen=True, slots=True)

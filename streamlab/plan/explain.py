@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from streamlab.plan.aggregations import by_arrival, keeps_rows
-from streamlab.plan.windows import Aggregate
+from streamlab.plan.stateful import Stateful
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,24 +33,10 @@ def _lines(node: Node, seen: set[int]) -> Iterator[str]:
         yield "└─ (as above)"
         return
     seen.add(id(node))
-    yield from (f"   {note}" for note in _notes(node))
+    if isinstance(node, Stateful):
+        yield from (f"   {note}" for note in node.notes())
     for position, part in enumerate(node.inputs, 1):
         last = position == len(node.inputs)
         for number, line in enumerate(_lines(part, seen)):
             branch = ("└─ " if last else "├─ ") if number == 0 else ("   " if last else "│  ")
             yield branch + line
-
-
-def _notes(node: Node) -> Iterator[str]:
-    if not isinstance(node, Aggregate):
-        return
-    if kept := keeps_rows(node):
-        rows = "of an open window" if node.window else "for ever"
-        yield f"keeps every row {rows}, because of {', '.join(kept)}: memory and state grow with rows, not keys"
-    if not node.key and (ordered := by_arrival(node)):
-        yield f"goes by order of arrival: {', '.join(ordered)}; partitions read in another order may give other values (sort_by does not)"
-    yield (
-        f"one task per partition: rows of one {node.key} share a partition"
-        if node.key
-        else "one task over all partitions"
-    )

@@ -45,6 +45,19 @@ class Node:
         return None
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns that identify a row of the result, where there are such: of a table always."""
+        return self._still_there(self.inputs[0].keys) if len(self.inputs) == 1 else ()
+
+    @property
+    def record_key(self) -> tuple[str, ...]:
+        """Columns that are the record key of the results."""
+        return self._still_there(self.inputs[0].record_key) if len(self.inputs) == 1 else ()
+
+    def _still_there(self, columns: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in columns if name in self.schema)
+
+    @property
     def is_table(self) -> bool:
         """Whether rows are upserts by key rather than events."""
         return False
@@ -97,6 +110,10 @@ class Source(Node):
     @property
     def key(self) -> str | None:
         return self.promised_key
+
+    @property
+    def record_key(self) -> tuple[str, ...]:
+        return () if self.promised_key is None else (self.promised_key,)
 
     def describe(self) -> str:
         clock = self.event_time or "record timestamp"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from streamlab.errors import PlanChangedError, PlanError, did_you_mean
 from streamlab.plan import explain, fingerprint
 from streamlab.plan.nodes import Node, Source
-from streamlab.plan.windows import Aggregate
+from streamlab.plan.stateful import Stateful
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,15 +41,15 @@ class Plan:
     def _check_names(self) -> None:
         """Refuse two different steps of one name, two different ways of reading a topic, and two topics of one name."""
         marks: dict[int, str] = {}
-        steps: dict[str, Aggregate] = {}
+        steps: dict[str, Stateful] = {}
         sources: dict[str, Source] = {}
         for node in self.nodes():
-            if isinstance(node, Aggregate):
+            if isinstance(node, Stateful):
                 first = steps.setdefault(node.name, node)
                 if fingerprint.of_node(first, marks) != fingerprint.of_node(node, marks):
                     raise PlanError(
                         f"two steps are named {node.name!r}, and state is found by name; give one of them another: "
-                        f'.window(..., name="...") or .agg(..., name="...").'
+                        f'.window(..., name="..."), .agg(..., name="...") or .join(..., name="...").'
                     )
             elif isinstance(node, Source):
                 _check_same(sources.setdefault(node.topic, node), node)
@@ -77,7 +77,7 @@ class Plan:
     @cached_property
     def steps(self) -> dict[str, str]:
         """Fingerprint of each stateful step and table by its name: what its state fits."""
-        found = {node.name: fingerprint.of_step(node) for node in self.nodes() if isinstance(node, Aggregate)}
+        found = {node.name: fingerprint.of_step(node) for node in self.nodes() if isinstance(node, Stateful)}
         tables = {f"table:{sink.target}": fingerprint.of_step(sink) for sink in self.sinks if sink.kind == "table"}
         return {**found, **tables}
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from streamlab.errors import PlanError
 from streamlab.plan import schema as schemas
 from streamlab.plan.nodes import Node
-from streamlab.plan.windows import Aggregate
+from streamlab.plan.stateful import Stateful
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,16 +50,10 @@ class Sink(Node):
         return [f"sink_{self.kind}", self.target, list(self.by), self.function]
 
 
-def natural_key(node: Node) -> tuple[str, ...]:
-    """Return the columns that identify a row of a stream's results: those of its last aggregation that are still there."""
-    step = nearest_aggregate(node)
-    return tuple(name for name in step.keys if name in node.schema) if step else ()
-
-
-def nearest_aggregate(node: Node) -> Aggregate | None:
-    """Return the aggregation that a node's rows come from, through row-by-row steps only."""
-    while not isinstance(node, Aggregate):
+def nearest_stateful(node: Node) -> Stateful | None:
+    """Return the step with state that a node's rows come from, through row-by-row steps only."""
+    while not isinstance(node, Stateful):
         if len(node.inputs) != 1:
             return None
-        node = node.inputs[0]
+        (node,) = node.inputs
     return node

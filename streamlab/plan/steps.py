@@ -79,15 +79,25 @@ class Select(Node):
         made = schemas.after(self.label, self.input.schema, lambda f: f.select([e.expr for e in self.exprs]))
         return tuple(made.names())
 
+    @cached_property
+    def _moved(self) -> dict[str, str]:
+        """Columns of the input that are still there, by the names that they have now."""
+        kept = {name: name for name in self.input.schema if name not in self.outputs} if self.keep else {}
+        made = expand([e.expr for e in self.exprs], self.input.schema)
+        bare = {e.meta.output_name(): e.meta.undo_aliases() for e in made}
+        return kept | {e.meta.output_name(): name for name, e in reversed(bare.items()) if e.meta.is_column()}
+
     @property
     def key(self) -> str | None:
-        key = self.input.key
-        if key is None or (self.keep and key not in self.outputs):
-            return key
-        for expr in expand([e.expr for e in self.exprs], self.input.schema):
-            if expr.meta.undo_aliases().meta.eq(pl.col(key)):
-                return expr.meta.output_name()
-        return None
+        return self._moved.get(self.input.key) if self.input.key else None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._moved[name] for name in self.input.keys if name in self._moved)
+
+    @property
+    def record_key(self) -> tuple[str, ...]:
+        return tuple(self._moved[name] for name in self.input.record_key if name in self._moved)
 
     def describe(self) -> str:
         return f"{self.label} {', '.join(map(str, self.exprs))}"
@@ -116,6 +126,14 @@ class Rename(Node):
     @property
     def key(self) -> str | None:
         return self.names.get(self.input.key, self.input.key) if self.input.key else None
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self.names.get(name, name) for name in self.input.keys)
+
+    @property
+    def record_key(self) -> tuple[str, ...]:
+        return tuple(self.names.get(name, name) for name in self.input.record_key)
 
     def describe(self) -> str:
         return f"rename {', '.join(f'{old} -> {new}' for old, new in self.names.items())}"

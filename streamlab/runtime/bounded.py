@@ -9,7 +9,7 @@ import polars as pl
 from streamlab.connect.cluster import Cluster
 from streamlab.errors import PlanError
 from streamlab.plan.pipeline import Plan
-from streamlab.plan.sinks import Sink, natural_key
+from streamlab.plan.sinks import Sink
 from streamlab.runtime import resources
 from streamlab.runtime.decoding import Decoder
 from streamlab.runtime.pump import Pump
@@ -45,7 +45,7 @@ def preview(node: Node, n: int, back: int | None) -> pl.DataFrame:
 
 def _table(node: Node, rows: pl.DataFrame) -> pl.DataFrame:
     """Leave the last row of every key of a table."""
-    keys = natural_key(node) if node.is_table else ()
+    keys = node.keys if node.is_table else ()
     return rows.unique(keys, keep="last", maintain_order=True) if keys else rows
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from streamlab.engine.watermark import NEVER
+from streamlab.engine.stream_time import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import polars as pl
 
 from streamlab.connect import dead_letter
-from streamlab.engine.watermark import NEVER, OPEN
+from streamlab.engine.stream_time import NEVER, OPEN
 from streamlab.errors import PlanError, did_you_mean
 from streamlab.plan.schema import TIME
 from streamlab.runtime import job, resources

@@ -62,7 +62,7 @@ class Task:
 
     def holders(self) -> Iterator[tuple[str, Operator | Table]]:
         """Yield everything that keeps state."""
-        yield from ((name, stage.operator) for name, stage in self.graph.stateful.items())
+        yield from ((name, place.operator) for name, place in self.graph.stateful.items())
         yield from ((table.name, table) for table in self.graph.tables.values())
 
     def holding(self) -> dict[str, Holding]:

@@ -27,7 +27,10 @@ def test_public_names_are_pinned() -> None:
         "from_frame",
         "from_ndjson",
         "from_parquet",
+        "hopping",
         "open_table",
+        "session",
+        "sliding",
         "tumbling",
     ]
 

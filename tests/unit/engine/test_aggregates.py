@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamlab.engine.aggregates import compile_aggregates
+from streamlab.plan.aggregate import Aggregate
 from streamlab.plan.aggregations import keeps_rows
 from streamlab.plan.expressions import PlanExpr
 from streamlab.plan.nodes import Source
-from streamlab.plan.windows import Aggregate
 from tests.properties.aggregations import FUNCTIONS
 
 NAN, INF = float("nan"), float("inf")

@@ -9,7 +9,7 @@ import polars as pl
 import streamlab as sl
 from streamlab.engine.batch import MADE, Rows
 from streamlab.engine.lower import Graph
-from streamlab.engine.watermark import NEVER
+from streamlab.engine.stream_time import NEVER
 from streamlab.testing import StreamTester
 
 SCHEMA = {"k": pl.String, "x": pl.Int64, "t": pl.Int64}

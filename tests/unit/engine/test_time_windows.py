@@ -9,8 +9,9 @@ import pytest
 
 import streamlab as sl
 from streamlab.engine.batch import MADE, Rows
+from streamlab.engine.stream_time import Clock
 from streamlab.engine.time_windows import FinalWindows, starts_of
-from streamlab.engine.watermark import Clock, Gate
+from streamlab.engine.watermark import Gate
 from streamlab.testing import StreamTester
 
 SCHEMA = {"k": pl.String, "x": pl.Int64}
@@ -38,7 +39,7 @@ class Driven:
         time, partition, index = (np.array(c, np.int64) for c in (*columns, range(len(records))))
         data = pl.DataFrame({"k": [r[1] for r in records], "x": [r[2] for r in records]}, schema=SCHEMA)
         rows = Rows(data, time, partition, index, index)
-        return self.operator.step(rows, self.gate.advance([self.clock.advance(rows)]))
+        return self.operator.step([rows], self.gate.advance([self.clock.advance(rows)]))
 
     def commit(self) -> None:
         changes = self.operator.changes()
@@ -230,7 +231,7 @@ def test_it_tells_how_much_it_holds() -> None:
 
 
 def test_final_results_are_of_windows() -> None:
-    with pytest.raises(TypeError, match="final results are of windows"):
+    with pytest.raises(TypeError, match="None is no tumbling window"):
         FinalWindows(events().group_by("k").agg(pl.len()).node, laned=False)
 
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamlab.engine.batch import MADE, Rows
-from streamlab.engine.watermark import ALWAYS, NEVER, OPEN, Clock, Gate, Merged, Shifted, Signal
+from streamlab.engine.stream_time import ALWAYS, NEVER, OPEN, Clock, Signal
+from streamlab.engine.watermark import Gate, Merged, Shifted
 
 
 def rows(records: Any, first: Any = 0) -> Any:
