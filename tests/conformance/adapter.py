@@ -1,56 +1,23 @@
-"""A conformance case as a plan of streamlab: inputs record by record, results in the case's own terms.
+"""A case run through the testing kit: record by record, results in the case's own terms.
 
-Expected differences, each with the sentence of the semantics that it rests on:
-
-- Event time of final results: "A final result's event time is the last instant of its window (`window_end` - 1 ms; a session's end)."
-  The cases have the largest event time of the window's records, as Kafka Streams does. Updates have that here too.
+Where streamlab's rules differ, a case is changed before it is run, in one of the ways of `DIFFERENCES`; each quotes the sentence of the
+semantics that it rests on. All the rest of the case must agree.
 """
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
-import streamlab as sl
 from streamlab.testing import StreamTester
+from tests.conformance.cases import AGGREGATED, Case
+from tests.conformance.plans import IDLE, plan
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
-    from streamlab.results import Results
     from streamlab.testing import Record
-
-
-class NotThereError(NotImplementedError):
-    """A case asks for something that streamlab does not have."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One line of a file of cases."""
-
-    id: str
-    op: str
-    params: dict[str, Any]
-    inputs: list[dict[str, Any]]
-    mode: str
-    compare: str
-    expected: list[dict[str, Any]]
-    expected_dropped: int | None = None
-    checkpoints: list[list[int]] = field(default_factory=list)
-    source: str = ""
-    tier: int = 1
-    note: str = ""
-
-    @property
-    def name(self) -> str:
-        """Operation and id, for the name of a test."""
-        return f"{self.op}-{self.id}"
 
 
 @dataclass(frozen=True)
@@ -62,103 +29,123 @@ class Outcome:
     dropped: int
 
 
-def load(path: Path) -> list[Case]:
-    """Return the cases of a file."""
-    return [Case(**json.loads(line)) for line in path.read_text().splitlines() if line.strip()]
+# --- differences ---
 
 
-def joined(first: str) -> pl.Expr:
-    """Return the values of a group in order of arrival, joined by "+"."""
-    return pl.lit(first) + pl.col("value").str.join("+")
+def _null_keys_are_groups(case: Case) -> Case | None:
+    """Leave out the records that Kafka Streams drops for their key."""
+    if case.op not in AGGREGATED or all(record["key"] is not None for record in case.inputs):
+        return None
+    return replace(case, inputs=_keyed(case.inputs), expected_dropped=None, checkpoints=[])
 
 
-AGGREGATIONS: dict[str, Callable[[], pl.Expr]] = {
-    "count": pl.len,
-    "sum": lambda: pl.col("value").cast(pl.Int64).sum(),
-    "concat0": lambda: joined("0+"),
-    "concat": lambda: joined("+"),
-    "reduce+": lambda: joined(""),
+def _null_keys_wait(case: Case) -> Case | None:
+    """Leave out the rows that Kafka Streams passes on at once, since nothing can match them."""
+    outer = case.op == "stream_stream_join" and case.params["join"] != "inner"
+    if not outer or all(record["key"] is not None for record in case.inputs):
+        return None
+    return replace(case, inputs=_keyed(case.inputs), expected=_keyed(case.expected), checkpoints=[])
+
+
+def _results_end_with_their_window(case: Case) -> Case | None:
+    """Leave out the event times of final results: the largest of the window's records there, the end of the window here."""
+    if case.mode != "final":
+        return None
+    return replace(case, expected=[{name: part for name, part in r.items() if name != "ts"} for r in case.expected])
+
+
+def _keyed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [record for record in records if record["key"] is not None]
+
+
+DIFFERENCES: dict[str, Callable[[Case], Case | None]] = {
+    "A null in a grouping column is a group of its own, as in polars. (Kafka Streams drops it.)": _null_keys_are_groups,
+    "An unmatched left (outer) row is emitted with nulls once `left.t + after + grace < W`.": _null_keys_wait,
+    "A final result's event time is the last instant of its window (`window_end` - 1 ms; a session's end).": (
+        _results_end_with_their_window
+    ),
 }
+"""What a case is changed by, where it differs; by the sentence of the semantics."""
+
+
+def differing(case: Case) -> tuple[Case, list[str]]:
+    """Return a case as streamlab's rules have it, and the sentences that make the difference."""
+    found = []
+    for sentence, change in DIFFERENCES.items():
+        changed = change(case)
+        if changed is not None:
+            case, found = changed, [*found, sentence]
+    return case, found
+
+
+# --- a run ---
 
 
 def run(case: Case) -> Outcome:
-    """Feed a case to the testing kit, one record a batch, with no wall clock."""
+    """Feed a case to the testing kit, one record a batch."""
     with StreamTester(plan(case)) as tester:
         found: list[Record] = []
         so_far = []
         for record in case.inputs:
-            value = None if record["value"] is None else {"key": record["key"], "value": record["value"]}
-            tester.send(record["topic"], value, key=record["key"], timestamp=record["ts"])
+            if _lets_others_go_idle(case, record):
+                tester.advance(IDLE)
+            tester.send(record["topic"], _payload(record), key=_key(record), timestamp=record["ts"])
             found += tester.read()
             so_far.append(len(found))
         metrics = tester.metrics()
     results = [told(record, case) for record in found]
     if case.mode == "state":
-        results = list({(r["key"], str(r.get("window"))): r for r in results}.values())
+        newest = {(str(r["key"]), str(r.get("window"))): r for r in results}
+        results = [result for result in newest.values() if result["value"] is not None]
     return Outcome(results, so_far, metrics.late_rows + metrics.skipped)
 
 
-def plan(case: Case) -> Results:
-    """Return the stream or table that a case describes.
-
-    Raises
-    ------
-    NotThereError
-        If streamlab does not have the operation, the window, or the aggregation.
-    """
-    build = OPERATIONS.get(case.op)
-    if build is None:
-        raise NotThereError(f"op {case.op!r} is not there; there are {sorted(OPERATIONS)}")
-    return build(case)
+def _lets_others_go_idle(case: Case, record: dict[str, Any]) -> bool:
+    """Whether who is silent is taken out of the minimum: joins go by the newest of both sides there, with a table by the stream's side."""
+    return case.op == "stream_stream_join" or (case.op == "stream_table_join" and record["topic"] == "stream")
 
 
-def aggregated(case: Case) -> Results:
-    """Return a grouped aggregation, in windows or for ever."""
-    params = case.params
-    if params["agg"] not in AGGREGATIONS or "merger" in params:
-        raise NotThereError(f"op {case.op!r}: agg {params['agg']!r} is not there; there are {sorted(AGGREGATIONS)}")
-    events = sl.Kafka("localhost:9092").stream(
-        "input", schema={"key": pl.String, "value": pl.String}, idle_timeout=None
-    )
-    groups, made = events.group_by("key"), AGGREGATIONS[params["agg"]]().alias("value")
-    kind = window_kind(case)
-    if kind is None:
-        return groups.agg(made)
-    if kind != "tumbling":
-        raise NotThereError(f"op {case.op!r}: {kind} windows are not there")
-    size, grace = (timedelta(milliseconds=params.get(name, 0)) for name in ("size_ms", "grace_ms"))
-    return groups.window(sl.tumbling(size, grace=grace), emit="final" if case.mode == "final" else "updates").agg(made)
+def _payload(record: dict[str, Any]) -> dict[str, Any] | None:
+    value = record["value"]
+    return None if value is None else {"key": record["key"], "value": str(value)}
 
 
-OPERATIONS: dict[str, Callable[[Case], Results]] = {
-    "tumbling": aggregated,
-    "reduce": aggregated,
-    "suppress": aggregated,
-}
-
-
-def window_kind(case: Case) -> str | None:
-    """Return the kind of a case's windows; cases of one kind only need not say it."""
-    said = case.params.get("window", "tumbling" if case.op == "tumbling" else None)
-    return None if said is None else str(said)
+def _key(record: dict[str, Any]) -> str | None:
+    return None if record["key"] is None else str(record["key"])
 
 
 def told(record: Record, case: Case) -> dict[str, Any]:
     """Return a result as cases write it."""
-    value = record.value or {}
-    found = {"key": value["key"], "value": value["value"], "ts": record.timestamp}
-    if "window_start" in value:
-        found["window"] = [instant(value[name]) for name in ("window_start", "window_end")]
+    columns = record.value or {}
+    key, bounds = _identity(record)
+    found = {"key": key, "value": None if record.value is None else _value(columns, case)}
+    if case.op != "dedup":
+        found["ts"] = record.timestamp
+    if bounds:
+        found["window"] = bounds
         if case.mode == "final":
-            assert record.timestamp == found["window"][1] - 1, f"event time of {record}"
+            closed = bounds[1] - (0 if case.window in {"session", "sliding"} else 1)
+            assert record.timestamp == closed, f"event time of {record}"
             del found["ts"]
     return found
 
 
-def wanted(case: Case) -> list[dict[str, Any]]:
-    """Return a case's results but for what is an expected difference."""
-    left_out = {"ts"} if case.mode == "final" else set()
-    return [{name: value for name, value in result.items() if name not in left_out} for result in case.expected]
+def _identity(record: Record) -> tuple[Any, list[int]]:
+    """Return the key and the window of a result; of a deletion they are in the record's key."""
+    if record.value is not None:
+        bounds = [record.value[name] for name in ("window_start", "window_end") if name in record.value]
+        return record.value["key"], [*map(instant, bounds)]
+    parts = record.key if isinstance(record.key, tuple) else (record.key,)
+    return parts[0], [*map(instant, parts[1:])]
+
+
+def _value(columns: dict[str, Any], case: Case) -> Any:
+    if "value_right" not in columns:
+        return columns["value"]
+    sides = columns["value"], columns["value_right"]
+    if case.params.get("joiner") == "sum":
+        return sum(int(side) for side in sides)
+    return case.params["sep"].join("null" if side is None else side for side in sides)
 
 
 def instant(value: datetime) -> int:
