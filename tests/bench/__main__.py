@@ -1,4 +1,7 @@
-"""Measure programs side by side: python -m tests.bench tumbling|panel --json FILE [--records N] [--only NAME,NAME]."""
+"""Measure: python -m tests.bench tumbling|panel|operators --json FILE [--records N] [--keys N,N] [--only NAME,NAME].
+
+tumbling and panel run programs side by side on one topic; operators drives each operator of the engine from memory.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from tests.bench import operators
 from tests.bench.runner import (
     HERE,
     Program,
@@ -40,18 +44,37 @@ BASES = {"tumbling": "bare_loop", "panel": "without_panel"}
 def main() -> int:
     """Return 0, or 1 when a program failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("benchmark", choices=BENCHMARKS)
+    parser.add_argument("benchmark", choices=[*BENCHMARKS, "operators"])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there")
     parser.add_argument("--records", type=int, default=4_000_000, help="how many to load (default: %(default)s)")
-    parser.add_argument("--only", metavar="NAME,NAME", help="programs to run (default: all)")
+    parser.add_argument("--keys", default=",".join(map(str, operators.KEYS)), help="live keys (default: %(default)s)")
+    parser.add_argument("--only", metavar="NAME,NAME", help="programs or operators to run (default: all)")
     wanted = parser.parse_args()
-    programs = {program.name: program for program in BENCHMARKS[wanted.benchmark]}
-    only = wanted.only.split(",") if wanted.only else list(programs)
-    if unknown := [name for name in only if name not in programs]:
-        parser.error(f"--only: no program {unknown[0]!r}; {wanted.benchmark} has {','.join(programs)}")
+    known = [program.name for program in BENCHMARKS.get(wanted.benchmark, ())] or operators.NAMES
+    only = wanted.only.split(",") if wanted.only else known
+    if unknown := [name for name in only if name not in known]:
+        parser.error(f"--only: no {unknown[0]!r}; {wanted.benchmark} has {','.join(known)}")
     if wanted.records < 1:
         parser.error(f"--records: {wanted.records} is not a number of records")
+    return _operators(wanted, only) if wanted.benchmark == "operators" else _programs(wanted, only)
 
+
+def _operators(wanted: argparse.Namespace, only: list[str]) -> int:
+    """Measure operators; what failed is told at the end."""
+    costs, failed = [], []
+    for outcome in operators.measure(only, [int(count) for count in wanted.keys.split(",")]):
+        (failed if isinstance(outcome, ProgramError) else costs).append(outcome)
+    print(operators.table(costs))
+    if wanted.json:
+        wanted.json.write_text(operators.as_json(costs))
+    for error in failed:
+        print(f"failed: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _programs(wanted: argparse.Namespace, only: list[str]) -> int:
+    """Measure programs on one topic; what failed is told at the end."""
+    programs = {program.name: program for program in BENCHMARKS[wanted.benchmark]}
     try:
         outcomes = list(measure([programs[name] for name in programs if name in only], wanted.records))
     except (BrokerDiedError, ProgramError, UnavailableError) as error:

@@ -80,9 +80,9 @@ def measure(programs: Iterable[Program], records: int) -> Iterator[Row | Program
         topic = create_topic(bootstrap, "bench", PARTITIONS)
         try:
             _say(f"loading {records:,} records")
-            _run([sys.executable, "-m", "tests.bench.programs.load", bootstrap, topic, str(records)])
+            said_by([sys.executable, "-m", "tests.bench.programs.load", bootstrap, topic, str(records)])
             _say("reading it once, so that the first program is not the one that warms the broker")
-            _run([*python_module("tests.bench.programs.bare_loop")(), bootstrap, topic, "-", str(records)])
+            said_by([*python_module("tests.bench.programs.bare_loop")(), bootstrap, topic, "-", str(records)])
             for program in programs:
                 try:
                     yield _measured(program, bootstrap, topic, records)
@@ -114,7 +114,7 @@ def _measured(program: Program, bootstrap: str, topic: str, records: int) -> Row
     command = [*program.command()]
     results = create_topic(bootstrap, f"{topic}-{program.name}", PARTITIONS)
     _say(f"{program.name}: {wanted:,} records")
-    said = _run([*command, bootstrap, topic, results, str(wanted)])
+    said = said_by([*command, bootstrap, topic, results, str(wanted)])
     try:
         answer = json.loads(said.splitlines()[-1])
         count, seconds = int(answer["records"]), float(answer["seconds"])
@@ -125,7 +125,14 @@ def _measured(program: Program, bootstrap: str, topic: str, records: int) -> Row
     return Row(program.name, round(count / seconds), count, seconds)
 
 
-def _run(command: Sequence[str]) -> str:
+def said_by(command: Sequence[str]) -> str:
+    """Run a command and return what it printed.
+
+    Raises
+    ------
+    ProgramError
+        It failed, or took too long.
+    """
     try:
         done = subprocess.run(
             command,
@@ -164,7 +171,7 @@ def _environment(folder: Path) -> Path:
             _say(f"installing {requirements.read_text().strip()} into {where}")
             venv.create(where, clear=True, with_pip=True)
             try:
-                _run([str(where / "bin" / "python"), "-m", "pip", "install", "-q", "-r", str(requirements)])
+                said_by([str(where / "bin" / "python"), "-m", "pip", "install", "-q", "-r", str(requirements)])
             except ProgramError as error:
                 raise UnavailableError(f"pip could not install {requirements}: {error}") from error
             complete.touch()
