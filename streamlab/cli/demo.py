@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 PIPELINE, TABLE = "airport-delays", "delays"
 WINDOW, GRACE, RATE = "3h", "2h", 5_000
-_NEEDED = ("papermill", "ipykernel", "anywidget", "bokeh")
+_NEEDED = ("papermill", "ipykernel", "anywidget", "bokeh", "nbconvert")
 _PATIENCE = 120
 # an embedded broker makes no topics for another process, so those that the worker writes to are there beforehand
 _TOPICS = {"flights": 4, "delays": 4, f"{PIPELINE}.late": 1, f"{PIPELINE}.dead-letters": 1}
@@ -80,7 +80,7 @@ def _open(console: Console, folder: Path) -> int:
     command = [sys.executable, "-m", "jupyterlab", str(tour)]  # that of this very Python
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # in a container there is nobody else, and it listens on loopback
-    return subprocess.run(command, check=False).returncode  # noqa: S603
+    return subprocess.run(command, check=False).returncode  # noqa: S603  # JupyterLab
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import logging
 import os
 import sys
 import tempfile
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -14,6 +13,7 @@ from papermill import PapermillExecutionError, execute_notebook
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 
+from streamlab.cli.quiet import quiet
 from streamlab.errors import RunError
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ class _Told(Engine):  # type: ignore[misc]  # papermill has no types
             start(cell, cell_index, **more)
 
         nb_man.cell_start = cell_start
-        quiet = logging.getLogger(f"{__name__}.kernel")
-        quiet.disabled = True  # what goes wrong is raised
+        silent = logging.getLogger(f"{__name__}.kernel")
+        silent.disabled = True  # what goes wrong is raised
         client = PapermillNotebookClient(
-            nb_man, kernel_name=kernel_name, startup_timeout=_START_SECONDS, timeout=None, log=quiet
+            nb_man, kernel_name=kernel_name, startup_timeout=_START_SECONDS, timeout=None, log=silent
         )
         client.km = client.create_kernel_manager()
         client.km.kernel_spec_manager = _ThisPython(parent=client.km)
@@ -84,10 +84,8 @@ def run(
     RunError
         If a cell fails.
     """
-    logging.getLogger("papermill").setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of papermill's own parts
+        with quiet():
             execute_notebook(
                 str(tour),
                 str(executed),

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 import time
-import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
 from papermill import PapermillExecutionError, execute_notebook, inspect_notebook
 from papermill.exceptions import PapermillMissingParameterException
@@ -22,12 +18,14 @@ from papermill.parameterize import add_builtin_parameters, parameterize_path
 from streamlab.cli.job_client import ENGINE
 from streamlab.cli.job_course import Course
 from streamlab.cli.job_result import EXIT_CODES, NOTHING_NEW, Error, Outcome, Result, Runs, hide, shown
+from streamlab.cli.quiet import quiet
 from streamlab.errors import PlanError, did_you_mean
+from streamlab.export.executing import read
 from streamlab.kafka import BOOTSTRAP
 from streamlab.runtime.job import JOB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from nbformat import NotebookNode
 
@@ -93,8 +91,8 @@ def check(job: Job) -> Ready:
     """
     if job.timeout is not None and not 0 < job.timeout < _YEAR:
         raise PlanError(f"--timeout {job.timeout:g}: the time limit is a number of seconds above 0, such as 600.")
-    with _quiet():
-        book = _read(job.notebook)
+    with quiet():
+        book = read(job.notebook)
         kernel = _kernel(book, job.kernel)
         _check_parameters(job, book)
         output = _output(job)
@@ -110,17 +108,6 @@ def check(job: Job) -> Ready:
         if not os.access(path.parent, os.W_OK):
             raise PlanError(f"no file can be made in {str(path.parent)!r}: it is not writable.")
     return Ready(job, book, kernel, output, result)
-
-
-def _read(path: Path) -> NotebookNode:
-    if not path.is_file():
-        near = did_you_mean(path.name, [other.name for other in path.parent.glob("*.ipynb")])
-        raise PlanError(f"no notebook {str(path)!r}.{near}")
-    try:
-        return nbformat.read(path, as_version=4)  # type: ignore[no-any-return,no-untyped-call]  # nbformat is typed in part
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PlanError(f"{str(path)!r} is no Jupyter notebook: {reason}") from error
 
 
 def _kernel(book: NotebookNode, chosen: str | None) -> str:
@@ -177,7 +164,7 @@ def run(ready: Ready, stop: Stop, say: Callable[[str], None]) -> tuple[Result, R
     job = ready.job
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     ready.result.unlink(missing_ok=True)  # of an earlier run: it says nothing of this one
-    with tempfile.TemporaryDirectory(prefix="streamlab-job-") as folder, _quiet():
+    with tempfile.TemporaryDirectory(prefix="streamlab-job-") as folder, quiet():
         runs = Runs(Path(folder) / "runs.ndjson", job.parameters)
         environment = {**os.environ, JOB: str(Path(folder) / "runs.ndjson")}
         if job.bootstrap_servers is not None:
@@ -232,17 +219,3 @@ def _outcome(course: Course, error: Error | None) -> Outcome:
     if error is not None:
         return "failed"
     return "done" if any(run["records"] for run in course.runs.counted()) else "nothing"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what papermill and its parts say to developers out of a job's log."""
-    logger = logging.getLogger("papermill")
-    disabled = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(disabled)

@@ -277,7 +277,7 @@ class JobClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has
 
 
 def _node(**values: Any) -> NotebookNode:
-    return NotebookNode(**values)  # type: ignore[no-untyped-call]  # nbformat is typed in part
+    return NotebookNode(**values)
 
 
 def _is_injected(cell: NotebookNode) -> bool:

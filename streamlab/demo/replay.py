@@ -47,7 +47,7 @@ class Replay:
         self.topic, self._key, self._tape, self._rate = topic, key, tape, rate
         self._next, self._end = span
         self._error: BaseException | None = None
-        self._stopped = threading.Event()
+        self._stopped, self._gone = threading.Event(), threading.Event()
         self._writer = KafkaWriter(producer_settings(kafka.cluster.settings), self._stopped)
         self._thread = threading.Thread(target=self._run, name=f"{topic}-replay", daemon=True)
 
@@ -59,7 +59,7 @@ class Replay:
     @property
     def running(self) -> bool:
         """Whether it is sending."""
-        return self._thread.is_alive()
+        return self._thread.ident is not None and not self._gone.is_set()
 
     def start(self) -> None:
         """Send in the background, and return at once; started again, it does nothing."""
@@ -72,10 +72,11 @@ class Replay:
         with _registry:
             begun = self._thread.ident is not None
             self._stopped.set()
-        if begun:
-            self._thread.join()
-        else:
+        if not begun:
             self._writer.close()
+        # not by `join`, in which Ctrl-C does harm before Python 3.13; and a little at a time, or polars keeps Ctrl-C from it
+        while begun and not self._gone.wait(_TICK):
+            continue
 
     def wait(self, query: Query | None = None, timeout: float | None = None) -> bool:
         """Wait until a month has been sent; return whether it has. What failed is raised here.
@@ -91,7 +92,7 @@ class Replay:
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self._arrived(query):
             if query is None:
-                self._thread.join(_TICK)
+                self._gone.wait(_TICK)
             elif query.wait(_TICK):
                 return False
             if deadline is not None and time.monotonic() >= deadline:
@@ -99,9 +100,10 @@ class Replay:
         return self._next >= MONTH
 
     def _arrived(self, query: Query | None) -> bool:
+        running = self.running  # asked first: when it no longer does, it has said what failed
         if self._error is not None:
             raise self._error
-        goal = MONTH if self.running else min(MONTH, self._next)
+        goal = MONTH if running else min(MONTH, self._next)
         if self._next < goal or (query is not None and int(query.lag()["position"].sum()) < goal):
             return False
         if query is not None:
@@ -135,7 +137,10 @@ class Replay:
         except BaseException as error:  # noqa: BLE001  # kept for `wait`: a thread has nobody to raise it to
             self._error = error
         finally:
-            self._writer.close()
+            try:
+                self._writer.close()
+            finally:
+                self._gone.set()
 
     def _pace(self) -> None:
         clock, before = time.monotonic(), now()

@@ -141,11 +141,11 @@ def _schema(statement: Statement, call: ast.Call, definition: Definition, values
     said = next((word.value for word in call.keywords if word.arg == "schema"), None)
     if any(word.arg is None for word in call.keywords) or (said is not None and not _is_none(said, values)):
         return
-    sources = [source for source in definition.pipeline.plan.sources if source.kind == "kafka"]
-    found = _source_of(call, sources, values)
+    topic = next((word.value for word in call.keywords if word.arg == "topic"), call.args[0] if call.args else None)
+    if topic is None:
+        return  # not a stream of Kafka
+    found = _source_of(topic, [source for source in definition.pipeline.plan.sources if source.kind == "kafka"], values)
     if found is None:
-        if sources and not call.args:
-            return  # not a stream of Kafka
         raise PlanError(
             f"export: {statement.place(call)}: the schema of this stream is inferred from records, and which topic it reads is not "
             "known before it runs; write schema={...}: its repr has the columns."
@@ -169,13 +169,12 @@ def _is_none(node: ast.expr, values: Values) -> bool:
     )
 
 
-def _source_of(call: ast.Call, sources: list[Source], values: Values) -> Source | None:
-    given = next((word.value for word in call.keywords if word.arg == "topic"), call.args[0] if call.args else None)
+def _source_of(topic: ast.expr, sources: list[Source], values: Values) -> Source | None:
     name = (
-        given.value
-        if isinstance(given, ast.Constant)
-        else values.get(given.id)
-        if isinstance(given, ast.Name)
+        topic.value
+        if isinstance(topic, ast.Constant)
+        else values.get(topic.id)
+        if isinstance(topic, ast.Name)
         else None
     )
     for source in sources:

@@ -60,12 +60,12 @@ def hide(statements: Sequence[Statement], values: Values) -> list[Statement]:
             todo += [(statement, value, setting) for setting, value in _settings(part, values)]
             if isinstance(part, ast.Constant) and isinstance(part.value, str) and _ADDRESS.search(part.value):
                 todo.append((statement, part, _target(statement.node) or "address"))
-    done, given = set[int](), set[str]()
+    done, given = set[ast.expr](), set[str]()
     while todo:
         statement, value, setting = todo.pop()
-        if id(value) in done:
+        if value in done:
             continue
-        done.add(id(value))
+        done.add(value)
         if (read := _from_environment(value)) is not None:
             given.add(read)
             statement.secrets[read] = os.environ.get(read)

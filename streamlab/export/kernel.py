@@ -22,7 +22,6 @@ from streamlab.export.cells import Cell
 from streamlab.export.live import Notebook
 from streamlab.runtime import define
 
-CELL_SECONDS = 600
 _FAILED = "__streamlab_failed__"
 _PARAMETERS = {"parameters", "injected-parameters"}
 _IMPORT = "from streamlab.export import kernel as __streamlab_kernel; __streamlab_kernel"
@@ -48,10 +47,11 @@ def export_file(notebook: Path, path: Path, name: str | None = None) -> Exported
     PlanError
         If the notebook cannot be read or executed, defines no such pipeline, or what it defines cannot be exported.
     """
-    if not notebook.is_file():
-        near = did_you_mean(notebook.name, [each.name for each in notebook.absolute().parent.glob("*.ipynb")])
-        raise PlanError(f"export: no notebook {str(notebook)!r}.{near}")
-    read = _read(notebook)
+    try:
+        from streamlab.export import executing  # noqa: PLC0415  # of the extra "notebook", and of no use inside the kernel
+    except ImportError as error:
+        raise PlanError(f'export: {error.name} is not installed; pip install "streamlab[notebook]".') from error
+    read = executing.read(notebook, "export: ")
     code = [(n, each) for n, each in enumerate(read.cells, 1) if each.cell_type == "code" and _is_executed(each)]
     told = [
         {"label": f"cell {n}", "raw": each.source, "parameters": bool(_tags(each) & _PARAMETERS)} for n, each in code
@@ -61,64 +61,14 @@ def export_file(notebook: Path, path: Path, name: str | None = None) -> Exported
         wish = {"path": str(path.absolute()), "pipeline": name, "title": notebook.name, "answer": str(answer)}
         order.write_text(json.dumps({**wish, "cells": told}))
         read.cells = [
-            _new_cell(f"{_IMPORT}.begin()"),
-            *(_new_cell(each.source) for _, each in code),
-            _new_cell(f"{_IMPORT}.finish({str(order)!r})"),
+            executing.new_cell(f"{_IMPORT}.begin()"),
+            *(executing.new_cell(each.source) for _, each in code),
+            executing.new_cell(f"{_IMPORT}.finish({str(order)!r})"),
         ]
-        _execute(read, notebook)
+        executing.execute(read, notebook)
         if not answer.exists():
             raise PlanError(f"export: the kernel of {notebook.name} could not export: {_said(read.cells[0])}")
         return _answer(json.loads(answer.read_text()), path)
-
-
-def _read(notebook: Path) -> Any:
-    try:
-        import nbformat  # noqa: PLC0415  # of the extra "notebook"
-    except ImportError as error:
-        raise _not_installed(error) from error
-    try:
-        return nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]  # it has no types
-    except Exception as error:
-        # it raises whatever the text that is no notebook leads it to
-        raise PlanError(f"export: {str(notebook)!r} is no notebook: {str(error).splitlines()[0][:100]}") from error
-
-
-def _new_cell(text: str) -> Any:
-    from nbformat import v4  # noqa: PLC0415  # of the extra "notebook"
-
-    return v4.new_code_cell(text)  # type: ignore[no-untyped-call]  # it has no types
-
-
-def _execute(read: Any, notebook: Path) -> None:
-    """Execute a notebook in its folder, with nothing run."""
-    try:
-        from jupyter_client.kernelspec import NoSuchKernel  # noqa: PLC0415  # of the extra "notebook"
-        from nbclient import NotebookClient  # noqa: PLC0415
-        from nbclient.exceptions import CellTimeoutError, DeadKernelError  # noqa: PLC0415
-    except ImportError as error:
-        raise _not_installed(error) from error
-    client = NotebookClient(
-        read,
-        timeout=CELL_SECONDS,
-        kernel_name=read.metadata.get("kernelspec", {}).get("name", "python3"),
-        allow_errors=True,
-        resources={"metadata": {"path": str(notebook.absolute().parent)}},
-        extra_arguments=["--log-level=ERROR"],
-    )
-    try:
-        client.execute(env={**os.environ, define.DEFINE: "1"})
-    except CellTimeoutError as error:
-        raise PlanError(
-            f"export: a cell of {notebook.name} took longer than {CELL_SECONDS} s, though nothing is run."
-        ) from error
-    except DeadKernelError as error:
-        raise PlanError(f"export: the kernel died while it executed {notebook.name}.") from error
-    except NoSuchKernel as error:
-        raise PlanError(f"export: {notebook.name} wants the kernel {error.name!r}, which is not here.") from error
-
-
-def _not_installed(error: ImportError) -> PlanError:
-    return PlanError(f'export: {error.name} is not installed; pip install "streamlab[notebook]".')
 
 
 def _tags(cell: Any) -> set[str]:
@@ -173,7 +123,7 @@ class _Guard(ast.NodeTransformer):
 def begin() -> None:
     """Turn on what the execution of a notebook for its definitions needs."""
     global _first  # noqa: PLW0603  # a kernel executes one notebook
-    shell = live._shell()  # noqa: SLF001  # a neighbour's
+    shell = live.ipython()
     shell.ast_transformers.append(_Guard())
     shell.user_ns[_FAILED] = _remember
     _first = shell.execution_count + 1
@@ -183,13 +133,13 @@ def _remember(line: int, error: BaseException) -> None:
     if isinstance(error, KeyboardInterrupt):
         raise error
     said = (str(error).splitlines() or [""])[0]
-    _failures.setdefault(live._shell().execution_count, []).append((line, f"{type(error).__name__}: {said}"))  # noqa: SLF001
+    _failures.setdefault(live.ipython().execution_count, []).append((line, f"{type(error).__name__}: {said}"))
 
 
 def finish(order: str) -> None:
     """Export what was defined, and write the answer."""
     told = json.loads(Path(order).read_text())
-    shell = live._shell()  # noqa: SLF001
+    shell = live.ipython()
     os.environ.pop(define.DEFINE, None)
     cells = [_cell(each, _first + n, shell) for n, each in enumerate(told["cells"])]
     try:

@@ -77,9 +77,9 @@ def _used(statements: list[Statement]) -> set[str]:
 
 def _can_be_first(node: ast.Import | ast.ImportFrom, bound: dict[str, set[str]], *, moved: bool) -> bool:
     """Whether an import can stand at the top: nothing else is bound to its names, and its modules are found without help."""
-    names = {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-    dotted = isinstance(node, ast.Import) and any("." in alias.name and not alias.asname for alias in node.names)
-    return (dotted or all(len(bound.get(name, ())) <= 1 for name in names)) and not (moved and is_local(node))
+    # several may bind the first name of a dotted one, all to the same package
+    names = {alias.asname or alias.name for alias in node.names if alias.asname or "." not in alias.name}
+    return all(len(bound.get(name, ())) <= 1 for name in names) and not (moved and is_local(node))
 
 
 def _needed(node: ast.Import | ast.ImportFrom, used: set[str]) -> list[ast.stmt]:
@@ -186,11 +186,9 @@ def _is_source(statement: Statement, values: Values) -> bool:
 def _is_written_out(statement: Statement, bound: dict[str, set[str]]) -> bool:
     """Whether a statement gives a value that is written out, and cannot change, to a name that has no other."""
     node = statement.node
-    target = (
-        node.target if isinstance(node, ast.AnnAssign) else node.targets[0] if isinstance(node, ast.Assign) else None
-    )
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else node.targets if isinstance(node, ast.Assign) else []
     value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-    if value is None or not isinstance(target, ast.Name) or len(bound[target.id]) > 1:
+    if value is None or not all(isinstance(each, ast.Name) and len(bound[each.id]) <= 1 for each in targets):
         return False
     plain = ast.Constant | ast.Tuple | ast.UnaryOp | ast.USub | ast.expr_context
     if statement.is_parameter and statement.edits:

@@ -40,7 +40,7 @@ def notebook() -> Notebook:
     PlanError
         If there is none.
     """
-    shell = _shell()
+    shell = ipython()
     if shell is None or getattr(shell, "history_manager", None) is None:
         raise PlanError(
             "export: there is no notebook here: the script is made of the cells that IPython remembers. In a script the definition is "
@@ -81,10 +81,10 @@ def _failed_line(error: Mapping[str, Any], raw: str) -> int:
     return min(line, raw.count("\n") + 1)
 
 
-def _shell() -> Any:
+def ipython() -> Any:
     """Return IPython's shell, if this is one."""
-    ipython = sys.modules.get("IPython")
-    return None if ipython is None else ipython.get_ipython()
+    module = sys.modules.get("IPython")
+    return None if module is None else module.get_ipython()
 
 
 def _compiled() -> list[str]:

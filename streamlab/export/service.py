@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -108,9 +109,9 @@ def reach(plan: Plan) -> None:
 
 def _watch(query: Query, signals: Signals, every: float) -> None:
     """Return when the query has ended or a signal has come; log in between."""
-    due = time.monotonic() + every
-    while signals.received is None and query.status in {"running", "paused"}:
-        query._thread.join(_TICK)  # noqa: SLF001  # `wait` would raise what failed, and the end is logged first
+    due, over = time.monotonic() + every, threading.Event()
+    query.at_end(over.set)  # `wait` would raise what failed, and the end is logged first
+    while signals.received is None and not over.wait(_TICK):
         if time.monotonic() >= due:
             due += every
             LOGGER.info("%s", _counts(query))

@@ -12,6 +12,8 @@ import polars as pl
 
 from streamlab.export.names import root
 from streamlab.runtime.define import NotRun
+from streamlab.runtime.metrics import Metrics, Report
+from streamlab.runtime.query import Query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -148,9 +150,6 @@ class Values:
 
     def result_of_run(self, name: str) -> str:
         """Return what a name stands for, if it is something that only a run gives."""
-        from streamlab.runtime.metrics import Metrics, Report  # noqa: PLC0415  # numpy comes along
-        from streamlab.runtime.query import Query  # noqa: PLC0415
-
         value = self.get(name)
         if isinstance(value, NotRun):
             return "what a run gives"

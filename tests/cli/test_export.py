@@ -85,7 +85,7 @@ def test_a_file_that_is_not_there_or_no_notebook_is_one_message(tmp_path: Path) 
     assert "no notebook 'bok.ipynb'. Did you mean 'book.ipynb'?" in done.stderr
     done = export(tmp_path, "book.ipynb")
     assert done.returncode == 1
-    assert "'book.ipynb' is no notebook" in done.stderr
+    assert "'book.ipynb' is no Jupyter notebook: " in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -56,6 +56,14 @@ ALIKE: dict[str, tuple[list[str], list[str], list[str]]] = {
          "match limit:\n    case 13 if nowhere is None:\n        limit = 14\n    case _:\n        limit = 0", ABOVE, PIPELINE],
         ["except ImportError", "k := 5", "as file", "match limit"], [],
     ),
+    "two names bound at once, one of them for the second time": (
+        ["limit = float('9')", "size = limit * 2", "low = limit = 3", "out = flights.filter(pl.col('delay') > limit + low + size)", PIPELINE],
+        ["size = limit * 2\nlow = limit = 3"], [],
+    ),
+    "a dotted import beside one whose name is bound twice": (
+        ["import math as m", "low = m.floor(9.5)", "import os.path, statistics as m", "limit = low + m.fmean([1, 3]) + len(os.path.sep)", ABOVE,
+         PIPELINE], ["import os.path, statistics as m\nlimit ="], [],
+    ),
     "tuples taken apart": (["limit, unused = 1, 2", ABOVE, PIPELINE], ["limit, unused = 1, 2"], []),
     "f-strings and comprehensions": (
         ["n = 'delay'\nxs = [i * 2.5 for i in range(3) if i]", "out = flights.filter(pl.col(f'{n}').is_in([x + 1 for x in xs]))", PIPELINE],
@@ -236,6 +244,24 @@ def test_an_inferred_schema_is_written_out(book: Book, monkeypatch: pytest.Monke
     book.run("pipeline = sl.Pipeline([out.sink_table('t', key='plain')], name='p')").export()
     assert 'schema={"at": pl.Datetime("ms", "UTC"), "n": pl.List(pl.Struct({"x": pl.Float64}))' in book.body
     assert '"f": pl.Array(pl.Int8, 2), "d": pl.Duration("us"), "m": pl.Decimal(10, 2)' in book.body
+
+
+def test_a_schema_that_was_inferred_needs_a_topic_that_is_known(book: Book, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sl.Kafka, "_infer", lambda *_: pl.Schema({"carrier": pl.String, "delay": pl.Float64}))
+    book.run(
+        "kafka = sl.Kafka('localhost:9092')\nout = sl.concat([kafka.stream(topic='a' * n) for n in (1, 2)])", PIPELINE
+    )
+    with pytest.raises(
+        sl.StreamlabError, match=r"In\[3\] line 2: the schema of this stream is inferred .* write schema="
+    ):
+        book.export()
+
+
+def test_what_else_has_a_method_stream_is_left_alone(book: Book) -> None:
+    book.run(
+        "class Limits:\n    def stream(self):\n        return 5", "limit = Limits().stream()", ABOVE, PIPELINE
+    ).export()
+    assert "limit = Limits().stream()\n" in book.body
 
 
 # --- parameters ---
