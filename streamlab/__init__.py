@@ -4,7 +4,7 @@ The house, from top to bottom:
 
 ============  ====================================================================================================
 kafka         Kafka: a cluster, its topics, streams of them
-replay        frames and files replayed as streams
+replay        frames and files replayed as streams, frames and databases as tables
 frame table   StreamFrame, StreamTable: what is done to events, written as with polars
 grouping      groups and windows
 pipeline      Pipeline: sinks under a name
@@ -26,8 +26,16 @@ from streamlab.errors import StreamlabError
 from streamlab.frame import StreamFrame, concat
 from streamlab.kafka import Kafka
 from streamlab.pipeline import Pipeline, Sink
+from streamlab.plan.approx import approx_n_unique, approx_quantile, top_k
 from streamlab.plan.windows import hopping, session, sliding, tumbling
-from streamlab.replay import from_frame, from_ndjson, from_parquet
+from streamlab.replay import (
+    from_frame,
+    from_ndjson,
+    from_parquet,
+    table_from_frame,
+    table_from_sql,
+    table_from_sqlite,
+)
 from streamlab.runtime.metrics import Metrics, Report
 from streamlab.runtime.query import Query
 from streamlab.state.tables import open_table
@@ -45,6 +53,8 @@ __all__ = [
     "StreamFrame",
     "StreamTable",
     "StreamlabError",
+    "approx_n_unique",
+    "approx_quantile",
     "concat",
     "demo",
     "from_frame",
@@ -54,5 +64,9 @@ __all__ = [
     "open_table",
     "session",
     "sliding",
+    "table_from_frame",
+    "table_from_sql",
+    "table_from_sqlite",
+    "top_k",
     "tumbling",
 ]

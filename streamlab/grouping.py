@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamlab.errors import PlanError
 from streamlab.plan.aggregate import Aggregate
+from streamlab.plan.apply_state import ApplyState
 from streamlab.plan.expressions import IntoExpr, PlanExpr, parse
+from streamlab.plan.schema import declared
 from streamlab.plan.windows import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import polars as pl
+    from polars.datatypes import DataType, DataTypeClass
+
     from streamlab.frame import StreamFrame
     from streamlab.plan.nodes import Node
     from streamlab.table import StreamTable
@@ -71,6 +78,59 @@ class GroupBy:
 
         exprs = tuple(map(PlanExpr, parse(aggs, named, step="agg")))
         return StreamTable(Aggregate(self.node, self.by, None, exprs, "updates", name))
+
+    def apply_state(
+        self,
+        function: Callable[[pl.DataFrame, Any], tuple[pl.DataFrame, Any]],
+        *,
+        schema: Mapping[str, DataType | DataTypeClass],
+        state: Any = None,
+        event_time: str | None = None,
+        name: str | None = None,
+    ) -> StreamFrame:
+        """Apply a function of your own to the rows of each key, with a state that it keeps for that key.
+
+        Parameters
+        ----------
+        function
+            Gets the rows of one key that came in a micro-batch, in order of arrival, as a polars frame with all columns, and the key's
+            state. Returns rows and the new state; None as state forgets the key. It is called once per key and micro-batch.
+            How rows are cut into micro-batches depends on the load, so it must make the same of any cut: 2 rows at once, or one
+            after the other. It must depend on nothing but what it is given.
+        schema
+            Columns and types of the rows that it returns.
+        state
+            What a key begins with. A state is made of None, numbers, text, lists and dicts with text keys (tuples come back as lists),
+            or is a polars DataFrame or Series, or a dict that has such among its values.
+        event_time
+            The column of the returned rows that is their event time. Without it, where as many rows are returned as were given, each
+            has that of the row given in its place; any other number of rows has the newest event time of those given, which then goes
+            by the cut: so name a column where that matters, for windows behind it. Rows older than those given may be late for
+            windows behind this step.
+        name
+            The step's identity: its state is found by it.
+
+        Raises
+        ------
+        PlanError
+            If there is no function or schema, or the state is of another kind.
+
+        Examples
+        --------
+        >>> import polars as pl, streamlab as sl
+        >>> rows = pl.DataFrame({"user": ["a", "b", "a"], "amount": [5, 1, 2], "ts": [0, 1, 2]})
+        >>> payments = sl.from_frame(rows, event_time="ts", topic="payments")
+        >>> def running(rows, total):
+        ...     rows = rows.select("user", total=pl.col("amount").cum_sum() + total)
+        ...     return rows, rows["total"][-1]
+        >>> totals = payments.group_by("user").apply_state(running, schema={"user": pl.String, "total": pl.Int64}, state=0)
+        >>> totals.collect().rows()
+        [('a', 5), ('b', 1), ('a', 7)]
+        """
+        from streamlab.frame import StreamFrame  # noqa: PLC0415  # frames and groups name each other
+
+        columns = declared("apply_state", schema)
+        return StreamFrame(ApplyState(self.node, self.by, function, columns, state, event_time, name))
 
 
 @dataclass(frozen=True)

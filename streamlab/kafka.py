@@ -14,9 +14,10 @@ from streamlab.plan.nodes import Source
 from streamlab.plan.schema import declared
 from streamlab.runtime.decoding import FORMATS
 from streamlab.runtime.resources import check_start
+from streamlab.table import StreamTable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     import polars as pl
@@ -159,16 +160,7 @@ class Kafka:
         StreamFrame[carrier: String]
         kafka 'flights' (json), event time record timestamp, key carrier, idle after 30s, errors: dead_letter
         """
-        step = f"stream {topic!r}"
-        if format not in FORMATS:
-            raise PlanError(f"{step}: format={format!r}; valid are {list(FORMATS)}.{did_you_mean(format, FORMATS)}")
-        if on_error not in ON_ERROR:
-            raise PlanError(
-                f"{step}: on_error={on_error!r}; valid are {list(ON_ERROR)}.{did_you_mean(on_error, ON_ERROR)}"
-            )
-        columns = self._infer(topic, format) if schema is None else declared(step, schema)
-        FORMATS[format].check(columns)
-        idle = None if idle_timeout is None else milliseconds(idle_timeout, f"{step}: idle_timeout")
+        columns, idle = self._checked(f"stream {topic!r}", topic, schema, format, on_error, idle_timeout)
         return StreamFrame(
             Source(
                 topic,
@@ -184,6 +176,79 @@ class Kafka:
                 metadata,
             )
         )
+
+    def table(
+        self,
+        topic: str,
+        *,
+        key: str | Sequence[str],
+        schema: Mapping[str, DataType | DataTypeClass] | None = None,
+        format: str = "json",  # noqa: A002  # the field's word, and the contract's
+        event_time: str | None = None,
+        on_error: Literal["dead_letter", "skip", "raise"] = "dead_letter",
+        idle_timeout: Duration | None = "30s",
+        history: Duration | None = None,
+    ) -> StreamTable:
+        """Return a topic's records as a table: the newest row of every key; a record without a payload deletes its key.
+
+        The topic is read from its beginning, and to its end before the first record of a stream beside it is processed.
+
+        Parameters
+        ----------
+        topic
+            Its name; a compacted topic is what it is made for.
+        key
+            Column or columns that identify a row. Where a record lacks one, and in a deletion, it is taken from the record key: the text of
+            one column, or a JSON object, as `sink_kafka` writes it. Records with a null in it are skipped.
+        schema
+            Columns and types, those of the key too. None: a sample is read now.
+        format, on_error, idle_timeout
+            As in `stream`.
+        event_time
+            The column of event times; default: the record timestamp, which is also that of deletions.
+        history
+            For how long, in event time, versions of a row are kept, so that a join finds the row as of a record's own time.
+
+        Raises
+        ------
+        PlanError
+            If an option is not valid, a key column is not in the schema, or the topic is empty and the schema is to be inferred.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> Kafka("localhost:9092").table("airlines", key="carrier", schema={"carrier": pl.String, "name": pl.String})
+        StreamTable[carrier: String, name: String] by carrier
+        kafka 'airlines' (json), table by carrier, event time record timestamp, idle after 30s, errors: dead_letter
+        """
+        step = f"table {topic!r}"
+        columns, idle = self._checked(step, topic, schema, format, on_error, idle_timeout)
+        by = (key,) if isinstance(key, str) else tuple(key)
+        if not by:
+            raise PlanError(f"{step}: key is empty; name the columns that identify a row, of {columns.names()}.")
+        kept = None if history is None else milliseconds(history, f"{step}: history", positive=True)
+        options = {"event_time": event_time, "on_error": on_error, "idle_timeout": idle, "table_key": by}
+        return StreamTable(Source(topic, columns, self.cluster, "kafka", format, history=kept, **options))  # type: ignore[arg-type]  # as named
+
+    def _checked(
+        self,
+        step: str,
+        topic: str,
+        schema: Mapping[str, DataType | DataTypeClass] | None,
+        format: str,  # noqa: A002  # as in stream()
+        on_error: str,
+        idle_timeout: Duration | None,
+    ) -> tuple[pl.Schema, int | None]:
+        """Return the columns and the idle timeout in milliseconds of a topic that is read with these options."""
+        if format not in FORMATS:
+            raise PlanError(f"{step}: format={format!r}; valid are {list(FORMATS)}.{did_you_mean(format, FORMATS)}")
+        if on_error not in ON_ERROR:
+            raise PlanError(
+                f"{step}: on_error={on_error!r}; valid are {list(ON_ERROR)}.{did_you_mean(on_error, ON_ERROR)}"
+            )
+        columns = self._infer(topic, format) if schema is None else declared(step, schema)
+        FORMATS[format].check(columns)
+        return columns, None if idle_timeout is None else milliseconds(idle_timeout, f"{step}: idle_timeout")
 
     def _infer(self, topic: str, format: str) -> pl.Schema:  # noqa: A002  # as in stream()
         sample = [value for value in self.cluster.sample(topic, _SAMPLE) if value is not None]

@@ -14,12 +14,17 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from streamlab.connect import dead_letter
+from streamlab.connect.formats.json import encode
+from streamlab.connect.kafka_sink import keys_of
+from streamlab.connect.partitioner import NO_PARTITION, partitions_of
 from streamlab.connect.source import Fetched, Records
 from streamlab.durations import Duration, milliseconds
 from streamlab.errors import PlanError, did_you_mean
 from streamlab.pipeline import Pipeline
+from streamlab.plan import schema as schemas
 from streamlab.plan.pipeline import Plan
 from streamlab.plan.sinks import Sink as SinkNode
+from streamlab.replay import as_polars
 from streamlab.results import Results
 from streamlab.runtime import checkpoint
 from streamlab.runtime.decoding import FORMATS, Decoder
@@ -60,7 +65,7 @@ class StreamTester:
     what
         The stream, the table, or a pipeline.
     tables
-        Static tables by topic.
+        Static tables by topic: frames whose rows are sent as records of time 0 before anything else, each to the partition of its key.
     partitions
         How many partitions each topic has.
 
@@ -79,8 +84,6 @@ class StreamTester:
     def __init__(
         self, what: Results | Pipeline, *, tables: Mapping[str, Any] | None = None, partitions: int = 1
     ) -> None:
-        if tables:
-            raise PlanError(f"StreamTester: tables={list(tables)}: the plan joins no table.")
         if partitions < 1:
             raise PlanError(f"StreamTester: partitions={partitions}; a topic has one or more.")
         self._plan = _plan_of(what)
@@ -94,9 +97,28 @@ class StreamTester:
         self._dead: list[DeadLetter] = []
         try:
             self._open()
+            for topic, frame in (tables or {}).items():
+                self._give(topic, frame)
         except BaseException:
             self._folder.cleanup()
             raise
+
+    def _give(self, topic: str, frame: Any) -> None:
+        """Send the rows of a static table."""
+        known = {name: source for name, source in self._task.graph.sources.items() if source.is_table}
+        if topic not in known:
+            raise PlanError(
+                f"StreamTester: tables={topic!r}: the plan reads no such table; there are {list(known)}.{did_you_mean(topic, known)}"
+            )
+        rows = as_polars(frame, f"StreamTester: tables={topic!r}")
+        by = known[topic].table_key
+        schemas.require(f"StreamTester: tables={topic!r}", by, rows.schema)
+        keys = keys_of(rows, by, composite=len(by) > 1)
+        places = partitions_of(keys, self._partitions)
+        given = zip(encode(rows), keys, np.where(places == NO_PARTITION, 0, places).tolist(), strict=True)
+        self.send_batch(
+            topic, [{"value": v, "key": k, "timestamp": 0, "partition": at} for v, k, at in given], wrapped=True
+        )
 
     def _open(self) -> None:
         self._store = SqliteStore(Path(self._folder.name) / STATE_FILE, durable=False)
@@ -125,9 +147,9 @@ class StreamTester:
         topic
             Where to.
         value
-            Columns as JSON values, raw bytes, or None for a record without a payload.
+            Columns as JSON values, raw bytes, or None for a record without a payload: in a table it deletes the key.
         key
-            The record key.
+            The record key; of a table with several key columns a tuple of them.
         timestamp
             The record timestamp in milliseconds; default: the wall clock.
         partition
@@ -176,7 +198,8 @@ class StreamTester:
         partition, offset, index, stamp = (
             np.array(c, np.int64) for c in (partitions, offsets, range(len(given)), stamps)
         )
-        values, keys = [record["value"] for record in given], [_key(record.get("key")) for record in given]
+        by = self._task.graph.sources[topic].table_key
+        values, keys = [record["value"] for record in given], [_key(record.get("key"), by) for record in given]
         frame = self._as_frame(topic, values)
         payloads = [] if frame is not None else list(map(_payload, values))
         records = Records(topic, payloads, frame, partition, offset, index, stamp, keys)
@@ -275,8 +298,14 @@ class StreamTester:
         self.close()
 
 
-def _key(key: Any) -> bytes | None:
-    return key if key is None or isinstance(key, bytes) else (key if isinstance(key, str) else json.dumps(key)).encode()
+def _key(key: Any, by: tuple[str, ...]) -> bytes | None:
+    if isinstance(key, tuple) and len(key) == len(by):
+        key = dict(zip(by, key, strict=True))
+    return (
+        key
+        if key is None or isinstance(key, bytes)
+        else (key if isinstance(key, str) else json.dumps(key, default=_text)).encode()
+    )
 
 
 def _text(value: Any) -> str:

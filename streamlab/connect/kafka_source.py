@@ -16,6 +16,7 @@ import numpy as np
 from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, TopicPartition
 
 from streamlab.connect.clients import made
+from streamlab.connect.held_back import HeldBack
 from streamlab.connect.outage import LOOK_SECONDS, Watch, explained, passing, sound
 from streamlab.connect.reading import gone
 from streamlab.connect.settings import LOGGER, consumer_settings
@@ -23,7 +24,7 @@ from streamlab.connect.source import Decision, Fetched, Offsets, OutageError, Re
 from streamlab.errors import BrokerError, RunError, UnknownTopicError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from confluent_kafka import Message
 
@@ -70,6 +71,8 @@ class KafkaFeed:
         self._until: Offsets | None = None
         self._size = 1_000.0  # bytes of a record, as seen lately
         self._ends: dict[str, dict[int, int]] = {topic: {} for topic in topics}
+        self._back = HeldBack()
+        self._full: set[tuple[str, int]] = set()
 
     def partitions(self) -> Mapping[str, int]:
         """Return how many partitions each topic has."""
@@ -138,6 +141,9 @@ class KafkaFeed:
         """Return what comes within `timeout` seconds."""
         with _collector_resting():
             records, at = self._consume(timeout)
+            if not self._back.resting:
+                records = self._back.sort_out(records, _BATCH)
+                self._pause_full()
         self._advance(records)
         size = sum(sum(map(len, filter(None, r.values))) for r in records)
         count = sum(len(r.offset) for r in records)
@@ -147,6 +153,19 @@ class KafkaFeed:
         away, self._fetched = away or at - self._fetched > _BUSY_MS, at
         positions = {topic: dict(p) for topic, p in self._positions.items()}
         return Fetched(records, positions, self._ends, at, size, self._finished(), count, away)
+
+    def hold(self, partitions: Collection[tuple[str, int]]) -> None:
+        """Hand out no records of these partitions until told otherwise."""
+        self._back.hold(partitions)
+
+    def _pause_full(self) -> None:
+        """Fetch no more of a partition of which a lot is held back."""
+        full = self._back.full()
+        for places, act in ((full - self._full, self._consumer.pause), (self._full - full, self._consumer.resume)):
+            if places:
+                act([TopicPartition(topic, partition) for topic, partition in places])
+        self._full = full
+        self._pause_finished()
 
     def _consume(self, timeout: float) -> tuple[tuple[Records, ...], int]:
         """Return records and when they came; the client's own go at the end of this call."""
@@ -193,19 +212,7 @@ class KafkaFeed:
         keep = records.offset < limit[records.partition]
         if keep.all():
             return records
-        which = np.flatnonzero(keep).tolist()
-        stamps = None if records.timestamp is None else records.timestamp[which]
-        return Records(
-            records.topic,
-            [records.values[i] for i in which],
-            None,
-            records.partition[which],
-            records.offset[which],
-            records.index[which],
-            stamps,
-            [records.keys[i] for i in which],
-            [records.headers[i] for i in which],
-        )
+        return records.take(np.flatnonzero(keep))
 
     def _advance(self, records: Sequence[Records]) -> None:
         for part in records:
@@ -229,7 +236,8 @@ class KafkaFeed:
 
     def _skip_gaps(self) -> None:
         """Move past what is no record: transaction markers and compacted offsets."""
-        for at in self._consumer.position([TopicPartition(t, p) for t, ps in self._positions.items() for p in ps]):
+        asked = [TopicPartition(t, p) for t, ps in self._positions.items() for p in ps if (t, p) not in self._back.kept]
+        for at in self._consumer.position(asked):
             if at.offset != OFFSET_INVALID and at.offset > self._positions[at.topic][at.partition]:
                 until = self._until[at.topic].get(at.partition, 0) if self._until else at.offset
                 self._positions[at.topic][at.partition] = max(

@@ -14,7 +14,7 @@ import polars as pl
 from streamlab.connect.source import Decision, Fetched, Offsets, Records
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 BATCH = 20_000
 
@@ -71,6 +71,7 @@ class ReplayFeed:
         self._heights = {topic: origin.height() for topic, origin in self._origins.items()}
         self._positions: Offsets = {topic: {0: 0} for topic in self._origins}
         self._files: dict[str, BinaryIO] = {}
+        self._held: set[str] = set()
         self._turn = 0
 
     def partitions(self) -> Mapping[str, int]:
@@ -105,6 +106,8 @@ class ReplayFeed:
         topics = list(self._origins)
         for step in range(len(topics)):
             topic = topics[(self._turn + step) % len(topics)]
+            if topic in self._held and self._others_have_some():
+                continue
             first = self._positions[topic][0]
             count = min(self._batch, self._heights[topic] - first)
             if count > 0:
@@ -112,6 +115,9 @@ class ReplayFeed:
                 self._positions[topic][0] = first + count
                 return self._read(topic, first, count)
         return None
+
+    def _others_have_some(self) -> bool:
+        return any(self._positions[t][0] < height for t, height in self._heights.items() if t not in self._held)
 
     def _read(self, topic: str, first: int, count: int) -> Records:
         origin = self._origins[topic]
@@ -130,6 +136,10 @@ class ReplayFeed:
             for _ in islice(self._files[topic], first):
                 pass
         return self._files[topic]
+
+    def hold(self, partitions: Collection[tuple[str, int]]) -> None:
+        """Read the topics that are held back only when there is nothing else to read."""
+        self._held = {topic for topic, _ in partitions}
 
     def commit(self, offsets: Offsets, checkpoint: str) -> None:
         """Do nothing: the state store holds the offsets."""

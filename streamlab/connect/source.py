@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from streamlab.errors import BrokerError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy as np
     import polars as pl
@@ -51,6 +51,21 @@ class Records:
     timestamp: np.ndarray[Any, Any] | None
     keys: Sequence[bytes | None] = ()
     headers: Sequence[Any] = ()
+
+    def take(self, which: np.ndarray[Any, Any]) -> Records:
+        """Return payload records by position."""
+        places = which.tolist()
+        return Records(
+            self.topic,
+            [self.values[i] for i in places],
+            None,
+            self.partition[which],
+            self.offset[which],
+            self.index[which],
+            None if self.timestamp is None else self.timestamp[which],
+            [self.keys[i] for i in places],
+            [self.headers[i] for i in places],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +117,10 @@ class Feed(Protocol):
 
     def fetch(self, timeout: float) -> Fetched:
         """Return what comes within `timeout` seconds."""
+        ...
+
+    def hold(self, partitions: Collection[tuple[str, int]]) -> None:
+        """Hand out no records of these partitions, topic and number, until told otherwise; best effort."""
         ...
 
     def commit(self, offsets: Offsets, checkpoint: str) -> None:

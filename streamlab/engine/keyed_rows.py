@@ -131,6 +131,10 @@ class KeyedRows:
             slots[~self._held[slots]] = -1
         return slots
 
+    def keys_of(self, slots: Slots) -> pl.DataFrame:
+        """Return the key columns of slots, nulls where they belong to no key."""
+        return self._index.keys(slots)
+
     def has(self, slots: Slots) -> Mask:
         """Return which slots have a row of values."""
         return self._values.has(slots)
@@ -138,6 +142,10 @@ class KeyedRows:
     def get_slots(self, slots: Slots) -> pl.DataFrame:
         """Return the values of slots, nulls where there are none."""
         return self._values.take(slots)
+
+    def key_frame(self, slots: Slots) -> pl.DataFrame:
+        """Return the key columns of slots."""
+        return self._index.keys(slots)
 
     def put_slots(self, slots: Slots, values: pl.DataFrame) -> None:
         """Set the values of slots from `slots_of`; of rows for one slot the last counts.

@@ -18,7 +18,7 @@ from streamlab.engine.batch import MADE, Rows, concat, empty
 from streamlab.engine.catalogue import operator_of
 from streamlab.engine.event_time import event_times
 from streamlab.engine.stateless import compile_step
-from streamlab.engine.stream_time import Clock, Signal
+from streamlab.engine.stream_time import STILL, Clock, Signal
 from streamlab.engine.tables import Table
 from streamlab.engine.watermark import Gate, Shifted
 from streamlab.plan import fingerprint
@@ -27,6 +27,7 @@ from streamlab.plan.schema import TIME as TIME_TYPE
 from streamlab.plan.schema import WATERMARK, WINDOW_END, WINDOW_START
 from streamlab.plan.stateful import Late, Stateful
 from streamlab.plan.steps import WithEventTime
+from streamlab.plan.table_source import LookupTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -100,10 +101,12 @@ class Place:
 
     def step(self, flows: Sequence[Flow]) -> tuple[Flow, Output]:
         """Run the operator on a micro-batch."""
-        signals = dict.fromkeys(signal for at in self.node.clocks for signal in flows[at].signals)
+        signals = dict.fromkeys(signal for at in self.node.clocks for signal in flows[at].signals) or {STILL: None}
         watermarks = self.gate.advance(tuple(signals))
         output = self.operator.step([flow.rows for flow in flows], watermarks)
-        return Flow(output.emitted, (Shifted(watermarks, self.operator.delay),)), output
+        # what no source feeds holds nothing back
+        passed = (STILL,) if set(signals) == {STILL} else (Shifted(watermarks, self.operator.delay),)
+        return Flow(output.emitted, passed), output
 
 
 class Graph:
@@ -165,7 +168,9 @@ class Graph:
         if isinstance(node, Late):
             name = node.input.name
             return lambda flows, result: Flow(result.late.get(name, empty(node.schema)), flows[inputs[0]].signals)
-        if isinstance(node, Concat):
+        if isinstance(
+            node, Concat | LookupTable
+        ):  # that has no rows of its own: whoever looks things up asks it himself
             return lambda flows, _: _union(node, [flows[i] for i in inputs])
         if isinstance(node, WithEventTime):
             return self._restamp(node, inputs[0])
@@ -186,12 +191,12 @@ class Graph:
         def stage(flows: Flows, result: Result) -> Flow:
             given = [flows[source] for source in sources]
             flow, output = place.step(given)
-            came = np.concatenate([each.rows.index for each in given])
+            came = np.concatenate([np.empty(0, np.int64), *(each.rows.index for each in given)])
             if output.late.height:
                 result.late[place.operator.name] = output.late
                 result.missed.append(output.late.index)
-                result.reached.append(_in_time(came, output.late.index))
-            elif len(came):
+                result.reached.append(_in_time(came, output.late.index) if output.reached is None else output.reached)
+            elif len(came) and not place.node.passes_on:
                 result.reached.append(came)
             return flow
 
@@ -287,7 +292,7 @@ def _topological(sinks: Sequence[Sink]) -> tuple[list[Node], dict[int, int]]:
     return list(order.values()), same
 
 
-def _union(node: Concat, parts: Sequence[Flow]) -> Flow:
+def _union(node: Node, parts: Sequence[Flow]) -> Flow:
     signals = dict.fromkeys(signal for part in parts for signal in part.signals)
     return Flow(concat([part.rows for part in parts], node.schema), tuple(signals))
 

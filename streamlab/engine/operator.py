@@ -10,16 +10,21 @@ if TYPE_CHECKING:
 
     import polars as pl
 
-    from streamlab.engine.batch import Rows
+    from streamlab.engine.batch import Ints, Rows
     from streamlab.engine.watermark import Laned, Merged
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What one micro-batch made of an operator: results, and rows that came too late."""
+    """What one micro-batch made of an operator: results, and rows that came too late.
+
+    A row that may miss several windows is in `late` once for each. `reached` says then which records had a row that was in time for some
+    window, by their arrival indices; None: every row of `late` is a row of the input that was late for all there is.
+    """
 
     emitted: Rows
     late: Rows
+    reached: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import singledispatch
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from streamlab.plan.schema import RESERVED
 from streamlab.plan.steps import Cast, Drop, Explode, Filter, MapBatches, Rename, Select
 
 if TYPE_CHECKING:
+    from streamlab.engine.batch import Bools
     from streamlab.plan.nodes import Node
 
 _ROW = f"{RESERVED}row"
@@ -23,7 +25,7 @@ _ROW = f"{RESERVED}row"
 
 def compile_step(node: Node) -> Callable[[Rows], Rows]:
     """Return a node's function; what fails in it fails as a StepError that names the step."""
-    apply = _compiled(node)
+    apply = _on_table(node, _compiled(node)) if node.is_table else _compiled(node)
 
     def step(rows: Rows) -> Rows:
         if not rows.height:
@@ -34,6 +36,41 @@ def compile_step(node: Node) -> Callable[[Rows], Rows]:
             raise StepError(f"{node.describe()}: {str(error).splitlines()[0]}") from error
 
     return step
+
+
+def _on_table(node: Node, apply: Callable[[Rows], Rows]) -> Callable[[Rows], Rows]:
+    """Return what keeps deletions out of a step of a table, and brings them back with the key that they have after it."""
+    (source,) = node.inputs
+    columns = [
+        pl.lit(None, dtype).alias(name)
+        if name not in node.keys
+        else pl.col(source.keys[node.keys.index(name)]).alias(name)
+        for name, dtype in node.schema.items()
+    ]
+
+    def step(rows: Rows) -> Rows:
+        if rows.deleted is None or not rows.deleted.any():
+            return apply(rows)
+        gone, live = rows.filter(rows.deleted), apply(rows.filter(~rows.deleted))
+        together = pl.concat([live.data, gone.data.with_columns(columns).select(node.schema.names())])
+        marks = np.concatenate([_marks(live), _marks(gone)])
+        order = np.argsort(np.concatenate([np.flatnonzero(~rows.deleted), np.flatnonzero(rows.deleted)]))
+        return Rows(together[order], rows.time, rows.partition, rows.offset, rows.index, marks[order])
+
+    return step
+
+
+def _marks(rows: Rows) -> Bools:
+    return np.zeros(rows.height, np.bool_) if rows.deleted is None else rows.deleted
+
+
+def _marked(node: Filter, rows: Rows, passes: Bools) -> Rows:
+    """Return the rows of a table with those that do not pass as deletions: they may have passed before."""
+    if passes.all():
+        return rows
+    mask = pl.Series(passes)
+    nulled = [pl.when(mask).then(pl.col(name)).alias(name) for name in node.schema if name not in node.keys]
+    return replace(rows, data=rows.data.with_columns(nulled), deleted=~passes)
 
 
 @singledispatch
@@ -49,7 +86,8 @@ def _(node: Filter) -> Callable[[Rows], Rows]:
         verdicts = rows.data.with_columns(predicates).select(
             pl.all_horizontal(f"{RESERVED}{n}" for n in range(len(predicates)))
         )
-        return rows.filter(verdicts.to_series().fill_null(value=False).to_numpy())
+        passes = verdicts.to_series().fill_null(value=False).to_numpy()
+        return _marked(node, rows, passes) if node.is_table else rows.filter(passes)
 
     return apply
 
@@ -94,28 +132,31 @@ def _(node: MapBatches) -> Callable[[Rows], Rows]:
             made = node.function(given)
         except Exception as error:
             raise StepError(f"{node.describe()}: {type(error).__name__}: {error}") from error
-        return rows.with_data(_checked(node, made, rows.height))
+        frame = made if isinstance(made, pl.DataFrame) else _from_pandas(node, made)
+        found = promised(node.describe(), frame, node.schema)
+        if found.height != rows.height:
+            raise StepError(
+                f"{node.describe()}: got {rows.height} rows and returned {found.height}; it must return one row for each. "
+                "Filter or explode in a step of its own."
+            )
+        return rows.with_data(found)
 
     return apply
 
 
-def _checked(node: MapBatches, made: object, height: int) -> pl.DataFrame:
-    """Return what a user's function gave as the frame that it promised."""
-    frame = made if isinstance(made, pl.DataFrame) else _from_pandas(node, made)
-    if missing := [name for name in node.schema if name not in frame.columns]:
+def promised(step: str, frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
+    """Return what a user's function gave as the frame that its `schema=` promised, or fail as a StepError that names the step."""
+    if frame.schema == schema:
+        return frame
+    if missing := [name for name in schema if name not in frame.columns]:
         raise StepError(
-            f"{node.describe()}: the result lacks {missing}; schema= promised {node.schema.names()}, found {frame.columns}."
+            f"{step}: the result lacks {missing}; schema= promised {schema.names()}, found {frame.columns}."
         )
-    if frame.height != height:
-        raise StepError(
-            f"{node.describe()}: got {height} rows and returned {frame.height}; it must return one row for each. "
-            "Filter or explode in a step of its own."
-        )
-    frame = frame.select(node.schema.names())
-    for name, dtype in node.schema.items():
+    frame = frame.select(schema.names())
+    for name, dtype in schema.items():
         if frame[name].dtype != dtype and not _widens(frame[name].dtype, dtype):
-            raise StepError(f"{node.describe()}: column {name!r} is {frame[name].dtype}; schema= promised {dtype}.")
-    return frame.cast(node.schema)
+            raise StepError(f"{step}: column {name!r} is {frame[name].dtype}; schema= promised {dtype}.")
+    return frame.cast(schema)
 
 
 def _widens(found: pl.DataType, promised: pl.DataType) -> bool:

@@ -130,6 +130,12 @@ class Signal:
         return np.where(self.idle & ~self.stands, self.end + self.quiet, self.end)
 
 
+_NONE = np.empty(0, np.int64)
+
+STILL = Signal(_NONE, _NONE, _NONE, _NONE, _NONE, _NONE, _NONE)
+"""The signal of a table that is no topic: no partition, so it holds nothing back and moves nothing."""
+
+
 @dataclass
 class Clock:
     """Stream times and idleness of the partitions of one source, or of a stream whose event time was changed."""

@@ -13,10 +13,10 @@ import polars as pl
 
 from streamlab.engine.aggregates import LANE, TIME, WINDOW, compile_aggregates
 from streamlab.engine.batch import MADE, Rows, empty
+from streamlab.engine.covering import bounds, judge, none_late
 from streamlab.engine.keyed_rows import DELETED, KeyedRows
 from streamlab.engine.operator import Changes, Holding, Output
-from streamlab.engine.time_windows import judge_late, late_rows, starts_of, times
-from streamlab.plan.schema import RESERVED, WINDOW_END, WINDOW_START
+from streamlab.plan.schema import RESERVED
 from streamlab.plan.windows import Tumbling
 
 if TYPE_CHECKING:
@@ -47,10 +47,7 @@ class Updates:
         self._lists = tuple(pl.col(name).explode(empty_as_null=False) for name in self._kept)
         self._rows = KeyedRows(keys, self._partial_schema(keys))
         self._members: dict[tuple[int, int], list[pl.DataFrame]] = {}  # (lane, window) -> keys
-        none = np.empty(0, np.int64)
-        self._no_late = (
-            late_rows(empty(step.input.schema), none, self.window, none) if self.window else empty(step.input.schema)
-        )
+        self._no_late = none_late(step.input.schema, self.window) if self.window else empty(step.input.schema)
 
     def _partial_schema(self, keys: pl.Schema) -> pl.Schema:
         frame = pl.DataFrame(schema={**keys, **self._step.input.schema, _ROW: pl.Int8(), TIME: pl.Int64()})
@@ -75,11 +72,9 @@ class Updates:
             lane = rows.partition if self.laned else np.zeros(rows.height, np.int64)
             starts = None
             if self.window:
-                starts = starts_of(rows.time, self.window)
-                missed, reached = judge_late(rows, starts, lane, self.window, watermarks)
-                if missed.any():
-                    late = late_rows(rows.filter(missed), starts[missed], self.window, reached)
-                    rows, starts, lane = rows.filter(~missed), starts[~missed], lane[~missed]
+                judged = judge(rows, lane, self.window, watermarks)
+                late, keep = judged.late, judged.in_time
+                rows, starts, lane = rows.filter(keep), judged.last[keep], lane[keep]
             if rows.height:
                 emitted = self._update(rows, starts, lane)
         self._close(watermarks.after)
@@ -123,9 +118,7 @@ class Updates:
             data = aggregates.finish(partials)
         if self.window:
             starts = partials[WINDOW].to_numpy()
-            data = data.with_columns(
-                times(WINDOW_START, np.maximum(starts, 0)), times(WINDOW_END, starts + self.window.size)
-            )
+            data = data.with_columns(bounds(starts, self.window))
         made = np.full(partials.height, MADE, np.int64)
         lane = partials[LANE].to_numpy()
         return Rows(data.select(self._step.schema.names()), partials[TIME].to_numpy(), lane, made, made)

@@ -1,223 +1,187 @@
-"""Tumbling windows that emit one final row per group when they close.
+"""Tumbling and hopping windows that emit one final row per group when they close.
 
-State is, per lane and window, a list of partial results in order of arrival: appending is all that a record costs. Parts are combined
-when they outgrow older ones, like the levels of an LSM tree, so that the work per record does not grow with the keys held. A closed
-window is dropped whole.
+State is partial results by pane: event time is cut where windows begin and where they end, so that every window is a number of whole
+panes, and a record costs one row however many windows cover it. A tumbling window is one pane, a hopping one several that it shares
+with its neighbours ("paired windows": Krishnamurthy, Wu and Franklin, "On-the-fly sharing for streamed aggregation", 2006).
+A pane goes when the last window that covers it has closed.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from streamlab.engine.aggregates import LANE, WINDOW, Aggregates, compile_aggregates
+from streamlab.engine.aggregates import LANE, WINDOW, compile_aggregates
 from streamlab.engine.batch import MADE, Rows, empty
+from streamlab.engine.covering import Fixed, bounds, closed_by, covering, judge, spread, starts_of
 from streamlab.engine.operator import Changes, Holding, Output
+from streamlab.engine.panes import Panes
 from streamlab.engine.slot_frame import own_texts
-from streamlab.engine.stream_time import NEVER
-from streamlab.plan.schema import TIME as TIME_TYPE
-from streamlab.plan.schema import WATERMARK, WINDOW_END, WINDOW_START
-from streamlab.plan.windows import Tumbling
+from streamlab.engine.stream_time import NEVER, OPEN, grown
+from streamlab.plan.aggregations import SEQUENCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from streamlab.engine.batch import Bools, Ints
+    from streamlab.engine.batch import Ints
     from streamlab.engine.watermark import Laned, Merged
     from streamlab.plan.aggregate import Aggregate
 
-_MANY_ROWS = 50_000
-"""Fewer appended rows than this are not worth combining between two checkpoints."""
+_AT_ONCE = 1_000_000
+"""Rows from which on windows that close together are worked out one after the other."""
 
 
-@dataclass(slots=True)
-class _Window:
-    """Partial results of one window, in order of arrival: those in the last checkpoint by name, and those since."""
-
-    kept: dict[str, pl.DataFrame] = field(default_factory=dict)
-    fresh: list[pl.DataFrame] = field(default_factory=list)
-    fresh_rows: int = 0
-    combined_rows: int = 0
-
-    def parts(self) -> list[pl.DataFrame]:
-        return [*self.kept.values(), *self.fresh]
-
-
-def starts_of(time: Ints, window: Tumbling) -> Ints:
-    """Return the start of each time's window, unclipped at 1970.
+def panes_of(time: Ints, window: Fixed) -> Ints:
+    """Return where the pane of each time starts.
 
     Examples
     --------
-    >>> from streamlab.plan.windows import tumbling
-    >>> starts_of(np.array([0, 59_999, 60_000]), tumbling("1m")).tolist()
-    [0, 0, 60000]
+    >>> from streamlab.plan.windows import hopping
+    >>> panes_of(np.array([0, 1, 2, 3, 6]), hopping("7ms", every="5ms")).tolist()  # windows begin at 0, 5, 10, end at 7, 12, 17
+    [0, 0, 2, 2, 5]
     """
-    return (time - window.offset) // window.size * window.size + window.offset
-
-
-def judge_late(
-    rows: Rows, starts: Ints, lane: Ints, window: Tumbling, watermarks: Merged | Laned
-) -> tuple[Bools, Ints]:
-    """Return which rows miss their window, and the watermarks at those: the end of the batch is asked first."""
-    deadline = starts + (window.size + window.grace)
-    late = deadline <= watermarks.after[lane]
-    if not late.any():
-        return late, np.empty(0, np.int64)
-    suspects = np.flatnonzero(late)
-    reached = watermarks.at(rows.take(suspects), lane[suspects])
-    missed = deadline[suspects] <= reached
-    late[suspects] = missed
-    return late, reached[missed]
-
-
-def late_rows(rows: Rows, starts: Ints, window: Tumbling, reached: Ints) -> Rows:
-    """Return late rows with the bounds of the window that they missed and the watermark that they missed it by."""
-    bounds = [
-        times(WINDOW_START, np.maximum(starts, 0)),
-        times(WINDOW_END, starts + window.size),
-        times(WATERMARK, reached),
-    ]
-    return rows.with_data(rows.data.with_columns(bounds))
-
-
-def times(name: str, values: Ints) -> pl.Series:
-    """Return milliseconds as a column of event times."""
-    return pl.Series(name, values, pl.Int64).cast(TIME_TYPE)
+    starts, rest = starts_of(time, window), window.size % window.every
+    return np.where(time - starts >= rest, starts + rest, starts) if rest else starts
 
 
 class FinalWindows:
     """The operator: groups by lane, window and key; emits when the watermark passes a window's end and grace."""
 
     def __init__(self, step: Aggregate, *, laned: bool) -> None:
-        if not isinstance(step.window, Tumbling):
-            raise TypeError(f"{step.window} is no tumbling window")
+        if not isinstance(step.window, Fixed):
+            raise TypeError(f"{step.window} is neither tumbling nor hopping")
         self.name, self.window, self.laned = step.name, step.window, laned
         self.delay = step.window.grace
         self._step = step
         self._lead = (LANE, WINDOW) if laned else (WINDOW,)
-        self._aggregates: Aggregates = compile_aggregates(step, (*self._lead, *step.by))
-        self._open: dict[tuple[int, int], _Window] = {}
-        self._due: dict[int, list[int]] = {}  # lane -> heap of starts of open windows
-        self._dropped: list[str] = []
-        self._sequence = 0
-        self._no_late = late_rows(empty(step.input.schema), np.empty(0, np.int64), self.window, np.empty(0, np.int64))
+        shared = step.window.every < step.window.size  # panes of one window do not stand in order of arrival
+        self._aggregates = compile_aggregates(step, (*self._lead, *step.by), sequenced=shared)
+        self._panes = Panes(self._aggregates.combine)
+        self._closed = np.empty(0, np.int64)  # by lane: the newest start of a window that is closed
+        self._arrived = 0
 
     def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
         (rows,) = inputs
-        late, fresh = self._no_late, None
-        if rows.height:
-            starts = starts_of(rows.time, self.window)
-            lane = rows.partition if self.laned else np.zeros(rows.height, np.int64)
-            missed, reached = judge_late(rows, starts, lane, self.window, watermarks)
-            if missed.any():
-                late = late_rows(rows.filter(missed), starts[missed], self.window, reached)
-                rows, starts, lane = rows.filter(~missed), starts[~missed], lane[~missed]
-            if rows.height:
-                fresh = self._split(rows, starts, lane)
-        return Output(self._advance(fresh, watermarks.after), late)
+        lane = rows.partition if self.laned else np.zeros(rows.height, np.int64)
+        judged = judge(rows, lane, self.window, watermarks)
+        closed = self._closed_by(watermarks.after)
+        # windows that close in this batch get its rows at once: their panes may have rows by then that came too late for them
+        at, low = judged.closing, judged.since[judged.closing]
+        which, starts = spread(low, np.minimum(closed[lane[at]], judged.last[at]), self.window.every)
+        direct = self._split(rows, at[which], starts, lane) if len(which) else None
+        emitted = self._emit(closed, direct)
+        staying = np.flatnonzero(judged.last > closed[lane])
+        if len(staying):
+            self._append(self._split(rows, staying, panes_of(rows.time[staying], self.window), lane))
+        self._arrived += rows.height
+        return Output(emitted, judged.late, judged.reached)
 
     def close(self) -> Rows:
-        everything = list(self._open)
-        self._due.clear()
-        return self._emit(everything, None)
+        before = self._closed
+        rest = self._emit(np.full(max(self._panes.lanes(), default=-1) + 1, OPEN), None)
+        self._closed = before
+        return rest
 
-    def _split(self, rows: Rows, starts: Ints, lane: Ints) -> pl.DataFrame:
-        lead = [pl.Series(WINDOW, starts), *([pl.Series(LANE, lane)] if self.laned else [])]
-        columns = [*self._step.by, *self._aggregates.columns]
-        data = rows.data.select(columns).with_columns(lead) if columns else pl.DataFrame(lead)
-        return own_texts(self._aggregates.split(data))
-
-    def _advance(self, fresh: pl.DataFrame | None, after: Ints) -> Rows:
-        """Close what the watermark has passed; what stays open is put with its window."""
-        closing = list(self._closing(after))
-        done = None
-        if fresh is not None:
-            lane = fresh[LANE].to_numpy() if self.laned else np.zeros(fresh.height, np.int64)
-            passed = fresh[WINDOW].to_numpy() + (self.window.size + self.window.grace) <= after[lane]
-            if passed.any():
-                done = fresh.filter(pl.Series(passed))
-                fresh = fresh.filter(pl.Series(~passed))
-            self._append(fresh)
-        return self._emit(closing, done)
-
-    def _closing(self, after: Ints) -> Iterator[tuple[int, int]]:
-        """Take the open windows that the watermark has passed off the heaps."""
-        for lane, starts in self._due.items():
-            passed = int(after[lane]) - self.window.size - self.window.grace if lane < len(after) else NEVER
-            while starts and starts[0] <= passed:
-                yield lane, heappop(starts)
+    def _closed_by(self, watermark: Ints) -> Ints:
+        """Return the newest start of a window that is closed, by lane; lanes may be known that have no watermark yet."""
+        width = max(len(watermark), len(self._closed))
+        return np.maximum(grown(closed_by(watermark, self.window), width, NEVER), grown(self._closed, width, NEVER))
 
     def _append(self, fresh: pl.DataFrame) -> None:
         for key, part in fresh.partition_by(self._lead, as_dict=True, maintain_order=True).items():
             lane, start = key if self.laned else (0, *key)
-            window = self._window(lane, start)
-            window.fresh.append(part)
-            window.fresh_rows += part.height
-            if window.fresh_rows > 2 * max(_MANY_ROWS, window.combined_rows):
-                window.fresh = [self._aggregates.combine(window.fresh)]
-                window.fresh_rows = window.combined_rows = window.fresh[0].height
+            self._panes.append(lane, start, part)
 
-    def _window(self, lane: int, start: int) -> _Window:
-        if (lane, start) not in self._open:
-            self._open[lane, start] = _Window()
-            heappush(self._due.setdefault(lane, []), start)
-        return self._open[lane, start]
+    def _split(self, rows: Rows, at: Ints, starts: Ints, lane: Ints) -> pl.DataFrame:
+        """Return partial results of the rows at some positions, by the windows or panes that start then."""
+        lead = [pl.Series(WINDOW, starts), *([pl.Series(LANE, lane[at])] if self.laned else [])]
+        lead += [pl.Series(SEQUENCE, self._arrived + at)] if self._aggregates.sequenced else []
+        columns = rows.data.select(*self._step.by, *self._aggregates.columns)
+        whole = len(at) == rows.height and at[0] == 0 and at[-1] == rows.height - 1
+        data = columns if whole else columns[at]
+        return own_texts(self._aggregates.split(data.with_columns(lead) if columns.width else pl.DataFrame(lead)))
 
-    def _emit(self, closing: Sequence[tuple[int, int]], done: pl.DataFrame | None) -> Rows:
-        parts: list[pl.DataFrame] = []
-        for key in closing:
-            window = self._open.pop(key)
-            self._dropped += window.kept
-            parts += window.parts()
-        parts += [] if done is None else [done]
-        if not parts:
+    def _emit(self, closed: Ints, direct: pl.DataFrame | None) -> Rows:
+        """Close the windows up to a start, by lane: from their panes, and from rows that go to them directly."""
+        found = [self._finish(parts) for parts in self._closing(closed, direct)]
+        for one in self._panes.lanes():
+            self._panes.drop(one, int(closed[one]) + self.window.every)
+        self._closed = closed
+        if not found:
             return empty(self._step.schema)
-        return self._results(self._aggregates.finish(self._aggregates.combine(parts)))
-
-    def _results(self, values: pl.DataFrame) -> Rows:
-        values = values.sort(WINDOW, *self._step.by, *self._lead[:-1])
+        values = pl.concat(found)
         starts = values[WINDOW].to_numpy()
-        ends = starts + self.window.size
-        data = values.with_columns(times(WINDOW_START, np.maximum(starts, 0)), times(WINDOW_END, ends))
-        lane = values[LANE].to_numpy() if self.laned else np.zeros(len(ends), np.int64)
-        made = np.full(len(ends), MADE, np.int64)
-        return Rows(data.select(self._step.schema.names()), ends - 1, lane, made, made)
+        data = values.with_columns(bounds(starts, self.window)).select(self._step.schema.names())
+        lane = values[LANE].to_numpy() if self.laned else np.zeros(len(starts), np.int64)
+        made = np.full(len(starts), MADE, np.int64)
+        return Rows(data, starts + (self.window.size - 1), lane, made, made)
+
+    def _finish(self, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+        values = self._aggregates.finish(self._aggregates.combine(parts))
+        return values.sort(WINDOW, *self._step.by, *self._lead[:-1])
+
+    def _closing(self, closed: Ints, direct: pl.DataFrame | None) -> Iterator[list[pl.DataFrame]]:
+        """Yield the parts of windows that close, in order of their starts, several windows at a time where they are small."""
+        parts: list[pl.DataFrame] = []
+        rows, low = 0, NEVER
+        for start, lane in sorted(self._due(closed)):
+            if rows > _AT_ONCE and start > low:
+                yield parts + _between(direct, low, start)
+                parts, rows, low = [], 0, start
+            for pane in self._panes.starts(lane, start, start + self.window.size):
+                of_pane = self._panes.parts(lane, pane)
+                parts += (
+                    of_pane
+                    if pane == start
+                    else [p.with_columns(pl.lit(start, pl.Int64).alias(WINDOW)) for p in of_pane]
+                )
+                rows += sum(part.height for part in of_pane)
+        parts += _between(direct, low, OPEN)
+        if parts:
+            yield parts
+
+    def _due(self, closed: Ints) -> Iterator[tuple[int, int]]:
+        """Yield start and lane of the windows that have panes, and that close now."""
+        before = grown(self._closed, len(closed), NEVER)
+        for lane in self._panes.lanes():
+            if closed[lane] > before[lane]:
+                panes = np.array(self._panes.starts(lane, None, int(closed[lane]) + self.window.size), np.int64)
+                first, last = covering(panes, self.window)
+                low = np.maximum(first, before[lane] + self.window.every)
+                _, starts = spread(low, np.minimum(last, closed[lane]), self.window.every)
+                for start in np.unique(starts).tolist():
+                    yield start, lane
 
     def changes(self) -> Changes:
-        put = {f"{lane:05d}/{start:015d}": window for (lane, start), window in self._open.items() if window.fresh}
-        frames = dict(self._fold(place, window) for place, window in put.items())
-        drop, self._dropped = self._dropped, []
-        return Changes(frames, drop)
-
-    def _fold(self, place: str, window: _Window) -> tuple[str, pl.DataFrame]:
-        """Make one named frame of what is fresh, and of older frames that it outgrows: a logarithmic number of them stays."""
-        part = self._aggregates.combine(window.fresh)
-        while window.kept and next(reversed(window.kept.values())).height < 2 * part.height:
-            name, older = window.kept.popitem()
-            part = self._aggregates.combine([older, part])
-            self._dropped.append(name)
-        self._sequence += 1
-        name = f"{place}/{self._sequence:012d}"
-        window.kept[name] = part
-        window.fresh, window.fresh_rows, window.combined_rows = [], 0, 0
-        return name, part
+        return self._panes.changes()
 
     def progress(self) -> Any:
-        return {"sequence": self._sequence}
+        return {"sequence": self._panes.sequence, "arrived": self._arrived, "closed": self._closed.tolist()}
 
     def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
-        self._sequence = progress["sequence"]
-        for name, frame in frames:
-            lane, start, _ = name.split("/")
-            kept = self._window(int(lane), int(start)).kept
-            kept[name] = pl.concat([kept[name], frame]) if name in kept else frame
+        self._panes.sequence, self._arrived = progress["sequence"], progress["arrived"]
+        self._closed = np.array(progress["closed"], np.int64)
+        self._panes.load(frames)
 
     def holding(self) -> Holding:
-        frames = [part for window in self._open.values() for part in window.parts()]
-        oldest = min((start for _, start in self._open), default=None)
-        size = int(sum(frame.estimated_size() for frame in frames))
-        return Holding(sum(frame.height for frame in frames), size, len(self._open), oldest)
+        """Count the windows that are open, with the oldest of them."""
+        windows, oldest = 0, None
+        for lane in self._panes.lanes():
+            first, last = covering(np.array(self._panes.starts(lane), np.int64), self.window)
+            since = self._closed[lane] + self.window.every if lane < len(self._closed) else NEVER
+            low = np.maximum(np.maximum(first, np.append(NEVER, last[:-1] + self.window.every)), since)
+            windows += int(np.maximum((last - low) // self.window.every + 1, 0).sum())
+            start = max(int(first[0]), int(since))
+            oldest = start if oldest is None else min(start, oldest)
+        rows, size = self._panes.size()
+        return Holding(rows, size, windows, oldest)
+
+
+def _between(parts: pl.DataFrame | None, low: int, high: int) -> list[pl.DataFrame]:
+    """Return the part of windows that start in [low, high)."""
+    if parts is None:
+        return []
+    found = parts.filter((pl.col(WINDOW) >= low) & (pl.col(WINDOW) < high))
+    return [found] if found.height else []

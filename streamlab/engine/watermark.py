@@ -124,9 +124,7 @@ class Laned:
 
     def at(self, rows: Rows, lane: Ints) -> Ints:
         """Return the watermark of each row's lane right after its record."""
-        if isinstance(self.signal, Shifted):  # only operators feed this one: their rows are never late
-            return self.before[lane]
-        if isinstance(self.signal, Coupled):
+        if isinstance(self.signal, Shifted | Coupled):
             return self._at(rows, lane)
         at = np.searchsorted(self.signal.index, rows.index, side="right") - 1  # a record may have several rows
         found = np.maximum(self.signal.reached[at], self.before[lane])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from streamlab.errors import PlanError, did_you_mean
+from streamlab.plan import approx
 from streamlab.plan import schema as schemas
 from streamlab.plan.aggregations import by_arrival, keeps_rows
 from streamlab.plan.expressions import PlanExpr, expand, is_aggregating
@@ -50,6 +51,8 @@ class Aggregate(Stateful):
                     f"agg: {expr} gives a value per row, not one per group. "
                     "Aggregate it, such as (...).sum(), (...).last(), or (...).implode() to keep all values."
                 )
+        for one in self.expanded:
+            approx.check("agg", one, schema)
 
     @cached_property
     def schema(self) -> pl.Schema:
@@ -83,6 +86,10 @@ class Aggregate(Stateful):
     def derived_name(self) -> str:
         window = self.window.label if self.window else "group"
         return "-".join([window, "by", *self.by]) if self.by else window
+
+    @property
+    def reach(self) -> int:
+        return max(self.window.lengths) + self.window.grace if self.window else 0
 
     @property
     def late_schema(self) -> pl.Schema | None:
@@ -121,4 +128,5 @@ class Aggregate(Stateful):
                 f"goes by order of arrival: {', '.join(ordered)}; "
                 "partitions read in another order may give other values (sort_by does not)"
             )
+        yield from approx.notes(self.expanded)
         yield from super().notes()

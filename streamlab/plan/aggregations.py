@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from streamlab.plan.approx import Approximate, is_marked, stands_for
 from streamlab.plan.expressions import goes_by_place, rows_stand_alone
 from streamlab.plan.schema import RESERVED
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from streamlab.plan.aggregate import Aggregate
+
+SEQUENCE = f"{RESERVED}sequence"
+"""Column of the engine's own: number of a row in order of arrival, where parts may stand in another order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +41,9 @@ class Partial:
     finish: pl.Expr
 
 
-def partial(expr: pl.Expr, schema: pl.Schema, output: pl.DataType, number: int) -> Partial | None:
+def partial(  # noqa: PLR0911  # a way for each kind of aggregation
+    expr: pl.Expr, schema: pl.Schema, output: pl.DataType, number: int, *, sequenced: bool = False
+) -> Partial | None:
     """Return how an aggregation is split into partial results, or None if it needs the rows.
 
     Parameters
@@ -50,6 +56,8 @@ def partial(expr: pl.Expr, schema: pl.Schema, output: pl.DataType, number: int) 
         Type of its result.
     number
         Its position in the step, which names its partial columns.
+    sequenced
+        Whether rows have a column `SEQUENCE`: what goes by arrival goes by it, in whatever order rows and partial results stand.
 
     Examples
     --------
@@ -64,10 +72,14 @@ def partial(expr: pl.Expr, schema: pl.Schema, output: pl.DataType, number: int) 
         return _simple("len", pl.len().cast(pl.Int64), "sum", name, output, number)
     if bare.meta.is_column() or bare.meta.is_literal():
         return None
+    if (approximate := stands_for(bare)) is not None:
+        return _sketched(approximate, schema, name, output, number)
     of = bare.meta.pop(schema=schema)[-1]
     ordered = _is_ordered(bare, of)
     if not rows_stand_alone(of, schema, same_length=ordered):
         return None
+    if ordered and sequenced:
+        return _by_sequence("first" if bare.meta.eq(of.first()) else "last", of, name, output, number)
     for kind, (build, combine) in _SIMPLE.items():
         if bare.meta.eq(build(of)):
             return _simple(kind, _start(kind, build, of, output), combine, name, output, number)
@@ -104,7 +116,16 @@ def keeps_rows(step: Aggregate) -> list[str]:
 
 def by_arrival(step: Aggregate) -> list[str]:
     """Return the aggregations of a step that go by the order in which its rows arrive."""
-    return [str(e) for e in step.expanded if goes_by_place(e)]
+    return [str(e) for e in step.expanded if goes_by_place(e) and not is_marked(e)]
+
+
+def from_rows(expr: pl.Expr, schema: pl.Schema, output: pl.DataType) -> pl.Expr:
+    """Return an aggregation as it is worked out of the rows of a group."""
+    approximate, name = stands_for(expr), expr.meta.output_name()
+    if approximate is None:
+        return expr.cast(output).alias(name)
+    start, _, finish = _sketching(approximate, schema, output)
+    return finish(start).alias(name)
 
 
 def _is_ordered(bare: pl.Expr, of: pl.Expr) -> bool:
@@ -120,6 +141,49 @@ def _simple(kind: str, start: pl.Expr, combine: str, name: str, output: pl.DataT
     column = _column(number, kind)
     together: pl.Expr = getattr(pl.col(column), combine)()
     return Partial(kind, (start.alias(column),), (together,), pl.col(column).cast(output).alias(name))
+
+
+def _by_sequence(kind: str, of: pl.Expr, name: str, output: pl.DataType, number: int) -> Partial:
+    """Take the value of the row with the smallest or largest number; the number goes along with it."""
+    value, place = _column(number, kind), _column(number, "place")
+    first = kind == "first"
+
+    def pick(what: pl.Expr, by: str) -> tuple[pl.Expr, pl.Expr]:
+        numbers = pl.col(by)
+        chosen = what.min_by(numbers) if first else what.max_by(numbers)
+        return chosen.alias(value), (numbers.min() if first else numbers.max()).alias(place)
+
+    return Partial(kind, pick(of, SEQUENCE), pick(pl.col(value), place), pl.col(value).cast(output).alias(name))
+
+
+def _sketched(
+    approximate: Approximate, schema: pl.Schema, name: str, output: pl.DataType, number: int
+) -> Partial | None:
+    if not rows_stand_alone(approximate.of, schema, same_length=False):
+        return None
+    column = _column(number, approximate.kind)
+    start, together, finish = _sketching(approximate, schema, output)
+    combine = together(pl.col(column).implode()).alias(column)
+    return Partial(approximate.kind, (start.alias(column),), (combine,), finish(pl.col(column)).alias(name))
+
+
+def _sketching(
+    approximate: Approximate, schema: pl.Schema, output: pl.DataType
+) -> tuple[pl.Expr, Callable[[pl.Expr], pl.Expr], Callable[[pl.Expr], pl.Expr]]:
+    """Return the summary of a group's values, and how lists of summaries are put together and summaries read."""
+    sketch, of = approximate.sketch, approximate.of
+    held = sketch.held(pl.LazyFrame(schema=schema).select(of.alias("of")).collect_schema()["of"])
+    # a list a group: the functions are called once for all groups
+    start = of.implode().map_batches(sketch.start, return_dtype=held, is_elementwise=True)
+
+    def together(lists: pl.Expr) -> pl.Expr:
+        return lists.map_batches(sketch.merge, return_dtype=held, is_elementwise=True)
+
+    def finish(summaries: pl.Expr) -> pl.Expr:
+        found = summaries.map_batches(sketch.finish, is_elementwise=True, return_dtype=sketch.found(held))
+        return (found.round().cast(pl.Int64) if output == pl.Duration else found).cast(output)
+
+    return start, together, finish
 
 
 def _mean(bare: pl.Expr, of: pl.Expr, name: str, output: pl.DataType, number: int) -> Partial | None:

@@ -18,6 +18,7 @@ import polars as pl
 from polars.exceptions import ComputeError, PolarsError
 
 from streamlab.errors import PlanError, UnsafeExpressionError
+from streamlab.plan.approx import stands_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,6 +55,9 @@ class PlanExpr:
         return hash(self.canonical)
 
     def __str__(self) -> str:
+        if (approximate := stands_for(self.expr)) is not None:
+            alias = "" if self.expr.meta.eq(self.expr.meta.undo_aliases()) else f'.alias("{self.expr.meta.output_name()}")'
+            return f"{approximate}{alias}"
         return " ".join(str(self.expr).split())
 
 

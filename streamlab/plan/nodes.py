@@ -21,10 +21,23 @@ class Node:
     """What every node promises; nodes are compared by what they are, not what they say."""
 
     label = "step"
+    is_lookup = False
+    """Whether it has no rows of its own to give, and answers questions alone: a table in a database."""
+    takes_lookups = False
+    """Whether it may be fed by such a node."""
 
     def __post_init__(self) -> None:
+        self._refuse_lookups()
         self.check()
         _ = self.schema
+
+    def _refuse_lookups(self) -> None:
+        for part in self.inputs:
+            if part.is_lookup and not self.takes_lookups:
+                raise PlanError(
+                    f"{self.label}: {part.describe()} is looked up row by row, and never read as a whole; it can only be the right "
+                    "side of a join: stream.join(table, on=...). For other uses read it with polars: sl.table_from_frame(frame, key=...)."
+                )
 
     def check(self) -> None:
         """Raise a PlanError if the node cannot be."""
@@ -91,10 +104,17 @@ class Source(Node):
     idle_timeout: int | None = 30_000
     start: Any = "earliest"
     metadata: bool = False
+    table_key: tuple[str, ...] = ()  # columns that identify a row of a table; none: the records are events
+    history: int | None = (
+        None  # for how long a table keeps the versions of a row, in milliseconds; None: the newest alone
+    )
 
     def check(self) -> None:
-        step = f"stream {self.topic!r}"
+        step = f"{'table' if self.is_table else 'stream'} {self.topic!r}"
         schemas.check_names(step, self.columns)
+        schemas.require(f"{step}: key", self.table_key, self.columns)
+        if len(set(self.table_key)) < len(self.table_key):
+            raise PlanError(f"{step}: key {list(self.table_key)} names a column twice; name each once.")
         if self.event_time is not None:
             schemas.require(f"{step}: event_time", [self.event_time], self.columns)
             schemas.require_time(step, self.event_time, self.columns[self.event_time])
@@ -108,18 +128,29 @@ class Source(Node):
         return pl.Schema({**self.columns, **(schemas.METADATA if self.metadata else {})})
 
     @property
+    def is_table(self) -> bool:
+        return bool(self.table_key)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return self.table_key
+
+    @property
     def key(self) -> str | None:
-        return self.promised_key
+        return self.table_key[0] if len(self.table_key) == 1 else self.promised_key
 
     @property
     def record_key(self) -> tuple[str, ...]:
-        return () if self.promised_key is None else (self.promised_key,)
+        return self.table_key or (() if self.promised_key is None else (self.promised_key,))
 
     def describe(self) -> str:
         clock = self.event_time or "record timestamp"
         idle = "never idle" if self.idle_timeout is None else f"idle after {text(self.idle_timeout)}"
         key = f", key {self.promised_key}" if self.promised_key else ""
-        return f"{self.kind} {self.topic!r} ({self.format}), event time {clock}{key}, {idle}, errors: {self.on_error}"
+        table = f"table by {', '.join(self.table_key)}, " if self.is_table else ""
+        versions = "" if self.history is None else f"versions of {text(self.history)}, "
+        rest = f"{table}{versions}event time {clock}{key}, {idle}, errors: {self.on_error}"
+        return f"{self.kind} {self.topic!r} ({self.format}), {rest}"
 
     def identity(self) -> Any:
         columns = [[name, str(dtype)] for name, dtype in self.schema.items()]
@@ -132,6 +163,7 @@ class Source(Node):
             self.promised_key,
             self.on_error,
             self.idle_timeout,
+            *([list(self.table_key), self.history] if self.is_table else []),
         ]
 
 

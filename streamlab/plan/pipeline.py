@@ -10,6 +10,7 @@ from streamlab.errors import PlanChangedError, PlanError, did_you_mean
 from streamlab.plan import explain, fingerprint
 from streamlab.plan.nodes import Node, Source
 from streamlab.plan.stateful import Stateful
+from streamlab.plan.table_source import StaticTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,6 +51,11 @@ class Plan:
                     raise PlanError(
                         f"two steps are named {node.name!r}, and state is found by name; give one of them another: "
                         f'.window(..., name="..."), .agg(..., name="...") or .join(..., name="...").'
+                    )
+                if isinstance(first, StaticTable) and isinstance(node, StaticTable) and not first.frame.equals(node.frame):
+                    raise PlanError(
+                        f"two different static tables are named {node.name!r}, and what they gave out is found by name; "
+                        'give one of them another: table_from_frame(..., name="...").'
                     )
             elif isinstance(node, Source):
                 _check_same(sources.setdefault(node.topic, node), node)

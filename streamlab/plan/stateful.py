@@ -42,6 +42,16 @@ class Stateful(Node):
         return tuple(range(len(self.inputs)))
 
     @property
+    def passes_on(self) -> bool:
+        """Whether rows go on with their records, so that later steps alone say which records are late."""
+        return False
+
+    @property
+    def reach(self) -> int:
+        """Milliseconds of event time that it holds at once, as windows or rows of a join."""
+        return 0
+
+    @property
     def late_schema(self) -> pl.Schema | None:
         """Columns of the rows that came too late for it, without bounds and watermark; None: none ever does."""
         return None

@@ -17,8 +17,30 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+class RowByRow(Node):
+    """A step that works on each row for itself: of a table it makes a table, whose key columns must stay as they are."""
+
+    input: Node
+
+    @property
+    def is_table(self) -> bool:
+        return self.input.is_table
+
+    def check(self) -> None:
+        lost = [name for name in self.input.keys if self.changes(name)] if self.is_table else []
+        if lost:
+            raise PlanError(
+                f"{self.label}: the key of the table is {list(self.input.keys)}, by which updates and deletions find their row: it must "
+                f"stay, unchanged, but {lost[0]!r} would be gone or another. For rows by another key: table.group_by(...).agg(...)."
+            )
+
+    def changes(self, column: str) -> bool:  # noqa: ARG002  # most steps change none
+        """Whether a column of the input is gone after the step, or holds other values."""
+        return False
+
+
 @dataclass(frozen=True, eq=False)
-class Filter(Node):
+class Filter(RowByRow):
     """Keep the rows for which every predicate is true."""
 
     input: Node
@@ -26,6 +48,7 @@ class Filter(Node):
     label = "filter"
 
     def check(self) -> None:
+        super().check()
         for predicate in self.predicates:
             check_row_safe("filter", predicate.expr, self.input.schema)
             if (found := self._type_of(predicate)) not in (pl.Boolean, pl.Null):
@@ -50,7 +73,7 @@ class Filter(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Select(Node):
+class Select(RowByRow):
     """Make the columns of a stream anew (`keep=False`), or add to them (`keep=True`: with_columns)."""
 
     input: Node
@@ -63,6 +86,7 @@ class Select(Node):
 
     def check(self) -> None:
         _ = self.schema  # unknown columns first: the safety check needs them
+        super().check()
         for expr in self.exprs:
             check_row_safe(self.label, expr.expr, self.input.schema)
 
@@ -85,7 +109,10 @@ class Select(Node):
         kept = {name: name for name in self.input.schema if name not in self.outputs} if self.keep else {}
         made = expand([e.expr for e in self.exprs], self.input.schema)
         bare = {e.meta.output_name(): e.meta.undo_aliases() for e in made}
-        return kept | {e.meta.output_name(): name for name, e in reversed(bare.items()) if e.meta.is_column()}
+        return {e.meta.output_name(): name for name, e in reversed(bare.items()) if e.meta.is_column()} | kept
+
+    def changes(self, column: str) -> bool:
+        return column not in self._moved
 
     @property
     def key(self) -> str | None:
@@ -107,7 +134,7 @@ class Select(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Rename(Node):
+class Rename(RowByRow):
     """Give columns other names."""
 
     input: Node
@@ -115,6 +142,7 @@ class Rename(Node):
     label = "rename"
 
     def check(self) -> None:
+        super().check()
         schemas.require("rename", self.names, self.input.schema)
         if strange := [new for new in self.names.values() if not isinstance(new, str)]:
             raise PlanError(f"rename: {strange[0]!r} is no column name; write a text.")
@@ -140,7 +168,7 @@ class Rename(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Drop(Node):
+class Drop(RowByRow):
     """Leave columns out."""
 
     input: Node
@@ -149,6 +177,10 @@ class Drop(Node):
 
     def check(self) -> None:
         schemas.require("drop", self.columns, self.input.schema)
+        super().check()
+
+    def changes(self, column: str) -> bool:
+        return column in self.columns
 
     @cached_property
     def schema(self) -> pl.Schema:
@@ -166,7 +198,7 @@ class Drop(Node):
 
 
 @dataclass(frozen=True, eq=False)
-class Cast(Node):
+class Cast(RowByRow):
     """Change the types of columns; a value that does not fit fails the step."""
 
     input: Node
@@ -175,6 +207,10 @@ class Cast(Node):
 
     def check(self) -> None:
         schemas.require("cast", self.dtypes, self.input.schema)
+        super().check()
+
+    def changes(self, column: str) -> bool:
+        return column in self.dtypes and self.dtypes[column] != self.input.schema[column]
 
     @cached_property
     def schema(self) -> pl.Schema:

@@ -23,6 +23,11 @@ class Window:
     kind: ClassVar[str]
 
     @property
+    def grace(self) -> int:
+        """How long after its end a window still takes rows."""
+        raise NotImplementedError
+
+    @property
     def lengths(self) -> tuple[int, ...]:
         """What tells windows of one kind apart, the grace left out."""
         raise NotImplementedError

@@ -11,6 +11,7 @@ from streamlab.errors import PlanError
 from streamlab.plan.pipeline import Plan
 from streamlab.plan.sinks import Sink
 from streamlab.runtime import resources
+from streamlab.runtime.alignment import Aligned
 from streamlab.runtime.decoding import Decoder
 from streamlab.runtime.pump import Pump
 from streamlab.runtime.tasks import Task, wall_clock
@@ -64,11 +65,12 @@ def _results(node: Node, back: int | None) -> Iterator[pl.DataFrame]:
         task.assign(bounds, starts)
         pump.call(lambda feed: feed.start(starts, until))
         pump.flow()
-        finished = False
+        finished, aligned = False, Aligned(plan, task, pump)
         while not finished:
             arrivals = pump.get(1.0)
             if arrivals is not None:
                 yield from _rows(task.process(arrivals))
+                aligned.look(arrivals.at)
                 finished = arrivals.finished
         yield from _rows(task.close())
     finally:

@@ -13,12 +13,14 @@ from streamlab.engine.batch import Ints, Rows
 from streamlab.engine.event_time import event_times, unusable
 from streamlab.errors import BadRecordError, RunError
 from streamlab.plan.schema import METADATA
+from streamlab.runtime.table_rows import table_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from streamlab.connect.formats import Format
     from streamlab.connect.source import Fetched, Offsets, Records
+    from streamlab.engine.batch import Bools
     from streamlab.plan.nodes import Source
 
 FORMATS: dict[str, Format] = {"json": Json()}
@@ -78,8 +80,10 @@ class Decoder:
         return arrivals
 
     def _rows(self, source: Source, records: Records, arrivals: Arrivals) -> Rows:
-        data, kept = self._columns(source, records, arrivals)
-        place = [a if kept is None else a[kept] for a in (records.partition, records.offset, records.index)]
+        data, kept, deleted = self._columns(source, records, arrivals)
+        partition, offset, index = (
+            a if kept is None else a[kept] for a in (records.partition, records.offset, records.index)
+        )
         if source.metadata:
             data = data.hstack(_metadata(records, kept))
         if source.event_time is not None:
@@ -87,7 +91,12 @@ class Decoder:
         else:
             times = _timestamps(records, kept)
             bad = unusable(times)
-        rows = Rows(data, times, *place)
+        if (
+            source.event_time is not None and deleted is not None
+        ):  # a tombstone has no columns: its time is the record's
+            times = np.where(deleted, _timestamps(records, kept), times)
+            bad = np.where(deleted, unusable(times), bad)
+        rows = Rows(data, times, partition, offset, index, deleted)
         if bad.any():
             what = f"event time {source.event_time or 'of the record'} is null, before 1970 or after the year 9998"
             where = np.flatnonzero(bad) if kept is None else kept[bad]
@@ -95,14 +104,30 @@ class Decoder:
             rows = rows.filter(~bad)
         return rows
 
-    def _columns(self, source: Source, records: Records, arrivals: Arrivals) -> tuple[pl.DataFrame, Ints | None]:
-        """Return columns and the positions of the records that they are of; None: all."""
+    def _columns(
+        self, source: Source, records: Records, arrivals: Arrivals
+    ) -> tuple[pl.DataFrame, Ints | None, Bools | None]:
+        """Return columns, the positions of the records that they are of (None: all), and which are deletions (None: none)."""
         if records.frame is not None:
-            return records.frame.select(source.columns.names()), None
+            return records.frame.select(source.columns.names()), None, None
+        data, kept = self._payloads(source, records, arrivals)
+        if not source.is_table:
+            return data, kept, None
+        kept = np.arange(len(records.offset)) if kept is None else kept
+        tombstones = np.array([i for i, value in enumerate(records.values) if value is None], np.int64)
+        found = table_rows(source, records.keys, data, kept, tombstones)
+        if found.bad:
+            self.bad(source, records, sorted(found.bad), arrivals)
+        arrivals.skipped += found.skipped
+        return found.data, found.kept, found.deleted if found.deleted.any() else None
+
+    def _payloads(self, source: Source, records: Records, arrivals: Arrivals) -> tuple[pl.DataFrame, Ints | None]:
+        """Return decoded payloads and the positions of the records that they are of; None: all."""
         values, kept = records.values, None
         if None in values:
             present = [i for i, value in enumerate(values) if value is not None]
-            arrivals.skipped += len(values) - len(present)
+            if not source.is_table:
+                arrivals.skipped += len(values) - len(present)
             kept, values = np.array(present, np.int64), [values[i] for i in present]
         decoded = FORMATS[source.format].decode(values, source.columns)  # type: ignore[arg-type]  # no value is None here
         if decoded.bad:

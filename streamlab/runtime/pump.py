@@ -96,6 +96,10 @@ class Pump:
         self._requests.put((request, done))
         return done.result()
 
+    def tell(self, request: Callable[[Feed], object]) -> None:
+        """Run a request on the feed's thread some time soon."""
+        self._requests.put((request, Future()))
+
     def flow(self) -> None:
         """Begin to fetch."""
         self._flowing.set()

@@ -65,7 +65,7 @@ def feed_opener(plan: Plan, group: str | None) -> Callable[[], Feed]:
     if cluster is None:
         origins = {source.topic: source.origin for source in plan.sources}
         return lambda: ReplayFeed(origins)
-    stamps = {source.topic: source.event_time is None or source.metadata for source in plan.sources}
+    stamps = {source.topic: source.event_time is None or source.metadata or source.is_table for source in plan.sources}
     return lambda: KafkaFeed(cluster, stamps, group)
 
 

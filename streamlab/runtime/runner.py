@@ -17,6 +17,7 @@ from streamlab.connect.sink import Batch, Recent
 from streamlab.connect.source import OutageError
 from streamlab.errors import BrokerError
 from streamlab.runtime import checkpoint, resources
+from streamlab.runtime.alignment import Aligned
 from streamlab.runtime.decoding import Arrivals, DeadLetter, Decoder
 from streamlab.runtime.pump import Pump
 from streamlab.runtime.tasks import Task, wall_clock
@@ -61,6 +62,7 @@ class Runner:
             self._decoder.keep_raw = self.task.graph.restamps
             self._pump = Pump(resources.feed_opener(plan, plan.name), self._decoder, plan.name or "unnamed")
             self._outlets = resources.Outlets()
+            self._aligned = Aligned(plan, self.task, self._pump)
             self.recent = {name: Recent(sink.schema) for name, sink in self.task.graph.sinks.items()}
             self.late: dict[str, Recent] = {}
             self.dead: deque[DeadLetter] = deque(maxlen=_KEPT_LETTERS)
@@ -131,6 +133,7 @@ class Runner:
                 if arrivals is not None:
                     with self._lock:
                         self._process(arrivals)
+                    self._aligned.look(arrivals.at)
                     if arrivals.finished:
                         break
                 self._commit_if_due()

@@ -1,4 +1,4 @@
-"""Run the notebooks and keep what they show: python -m tests.notebooks [NAME ...].
+"""Run the notebooks and keep what they show: python -m tests.notebooks [NAME ...], such as 01-tour or operators/tumbling.
 
 A site that shows notebooks takes their style away, and there is no kernel: in place of the panel they are kept with a picture of it.
 """
@@ -17,6 +17,7 @@ import papermill
 from playwright.sync_api import sync_playwright
 
 from streamlab.demo import notebook
+from tests.notebooks import pages
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -28,7 +29,11 @@ PANEL = 'class="sl'
 
 def main() -> None:
     """Run those that are named, or all."""
-    for name in sys.argv[1:] or NAMES:
+    named = sys.argv[1:] or [*NAMES, *(f"operators/{name}" for name in pages.NAMES)]
+    operators = tuple(name.removeprefix("operators/") for name in named if name.startswith("operators/"))
+    with tempfile.TemporaryDirectory() as folder:
+        pages.renew(operators, Path(folder))
+    for name in (name for name in named if not name.startswith("operators/")):
         path = notebook(name)
         with tempfile.TemporaryDirectory() as folder:
             executed = Path(folder) / "executed.ipynb"

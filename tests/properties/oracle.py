@@ -193,14 +193,26 @@ class Together(Node):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Tumbling windows, in milliseconds."""
+    """Tumbling windows, or hopping ones that start every so often; in milliseconds."""
 
     size: int
     grace: int = 0
     offset: int = 0
+    every: int | None = None
 
-    def start(self, time: int) -> int:
-        return (time - self.offset) // self.size * self.size + self.offset
+    def starts(self, time: int) -> list[int]:
+        """Return where the windows start that a time is in.
+
+        No window starts before 1970, so those that would are left out; but what comes before the first start, which is the offset, is
+        in the last one of them, and that is cut.
+        """
+        every = self.every or self.size
+        first = self.offset - every if self.offset else 0
+        found, start = [], first + (time - first) // every * every
+        while start >= first and start + self.size > time:
+            found.insert(0, start)
+            start -= every
+        return found
 
     def closing(self, start: int) -> int:
         return start + self.size + self.grace
@@ -268,18 +280,18 @@ class Aggregate(Node):
     def _take(self, task: Task, which: int | None, items: list[Item], moment: Moment) -> list[Item]:
         found = []
         for item in items:
-            start = self.window.start(item.time) if self.window else 0
-            if self.window and task.watermark is not None and self.window.closing(start) <= task.watermark:
-                bounds = {**self.window.bounds(start), "watermark": task.watermark}
-                self.late.append(Late({**item.row, **bounds}, item.time, item.partition))
-                moment.missed = moment.missed or not item.made
-                continue
-            moment.reached = moment.reached or not item.made
-            group = start, tuple(item.row[name] for name in self.by)
-            task.groups[group].append(item)
-            if not self.final:
-                rows = task.groups[group]
-                found.append(self._result(group, rows, max(row.time for row in rows), which))
+            for start in self.window.starts(item.time) if self.window else [0]:
+                if self.window and task.watermark is not None and self.window.closing(start) <= task.watermark:
+                    bounds = {**self.window.bounds(start), "watermark": task.watermark}
+                    self.late.append(Late({**item.row, **bounds}, item.time, item.partition))
+                    moment.missed = moment.missed or not item.made
+                    continue
+                moment.reached = moment.reached or not item.made
+                group = start, tuple(item.row[name] for name in self.by)
+                task.groups[group].append(item)
+                if not self.final:
+                    rows = task.groups[group]
+                    found.append(self._result(group, rows, max(row.time for row in rows), which))
         return found
 
     def _close(self, task: Task, which: int | None, *, everything: bool) -> list[Item]:

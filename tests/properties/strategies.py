@@ -263,7 +263,7 @@ def aggregated(
     if window is None:
         frame = groups.agg(*exprs, name=name)
     else:
-        frame = groups.window(tumbling(window), emit="final" if final else "updates", name=name).agg(*exprs)
+        frame = groups.window(written_window(window), emit="final" if final else "updates", name=name).agg(*exprs)
     node = Aggregate(
         branch.node,
         by,
@@ -279,16 +279,22 @@ def aggregated(
 
 @st.composite
 def windows(draw: DrawFn, unit: int) -> Window:
-    """Draw a window: sizes and graces around the steps of event time."""
-    size = draw(st.sampled_from([1, 4, 10])) * unit
-    offset = draw(st.sampled_from([0, 0, 3])) * unit
-    return Window(size, draw(st.sampled_from([0, 0, 2, 15])) * unit, offset if offset < size else 0)
+    """Draw a window: sizes and graces around the steps of event time, bounds that fall together and ones that do not."""
+    size = draw(st.sampled_from([1, 4, 10]))
+    every = draw(st.sampled_from([None, None, 1, 2, 3, 5, 7]))
+    every = None if every is None or every >= size else every
+    offset = draw(st.sampled_from([0, 0, 3]))
+    offset = offset if offset < (every or size) else 0
+    grace = draw(st.sampled_from([0, 0, 2, 15]))
+    return Window(size * unit, grace * unit, offset * unit, every and every * unit)
 
 
-def tumbling(window: Window) -> Any:
+def written_window(window: Window) -> Any:
     """Return a window as streamlab writes it."""
     size, grace, offset = (timedelta(milliseconds=part) for part in (window.size, window.grace, window.offset))
-    return sl.tumbling(size, grace=grace, offset=offset)
+    if window.every is None:
+        return sl.tumbling(size, grace=grace, offset=offset)
+    return sl.hopping(size, every=timedelta(milliseconds=window.every), grace=grace, offset=offset)
 
 
 @st.composite

@@ -22,6 +22,8 @@ def test_public_names_are_pinned() -> None:
         "StreamFrame",
         "StreamTable",
         "StreamlabError",
+        "approx_n_unique",
+        "approx_quantile",
         "concat",
         "demo",
         "from_frame",
@@ -31,6 +33,10 @@ def test_public_names_are_pinned() -> None:
         "open_table",
         "session",
         "sliding",
+        "table_from_frame",
+        "table_from_sql",
+        "table_from_sqlite",
+        "top_k",
         "tumbling",
     ]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streamlab.engine.aggregates import compile_aggregates
 from streamlab.plan.aggregate import Aggregate
-from streamlab.plan.aggregations import keeps_rows
+from streamlab.plan.aggregations import SEQUENCE, keeps_rows
 from streamlab.plan.expressions import PlanExpr
 from streamlab.plan.nodes import Source
 from tests.properties.aggregations import FUNCTIONS
@@ -76,6 +76,23 @@ def step(*exprs: Any) -> Any:
     return Aggregate(Source("events", SCHEMA, None), ("k",), None, tuple(map(PlanExpr, exprs)), "updates")
 
 
+def shuffled(node: Any, frame: Any, cuts: Any, seed: Any) -> Any:
+    """Return what numbered rows make that are cut apart and combined in any order, two by two or several at once."""
+    chance = random.Random(seed)  # noqa: S311  # no secret
+    aggregates = compile_aggregates(node, ["k"], sequenced=True)
+    rows = frame.select("k", *aggregates.columns).with_columns(
+        pl.Series(SEQUENCE, range(7, 7 + frame.height), pl.Int64)
+    )
+    rows = rows.sample(fraction=1.0, shuffle=True, seed=seed)
+    bounds = sorted({0, frame.height, *(cut for cut in cuts if cut < frame.height)})
+    parts = [aggregates.split(rows[first:last]) for first, last in itertools.pairwise(bounds)]
+    while len(parts) > 1:
+        chance.shuffle(parts)
+        taken = chance.randint(2, len(parts))
+        parts = [aggregates.combine(parts[:taken]), *parts[taken:]]
+    return aggregates.finish(parts[0])
+
+
 def in_parts(node: Any, frame: Any, cuts: Any) -> Any:
     """Return what partial results of slices of a frame make when they are combined two by two."""
     aggregates = compile_aggregates(node, ["k"])
@@ -101,7 +118,11 @@ def same(one: Any, other: Any) -> Any:
 def check_like_polars(exprs: Any, frame: Any, cuts: Any) -> None:
     node = step(*exprs)
     wanted = frame.group_by("k").agg(exprs).sort("k")
-    found = in_parts(node, frame, cuts).sort("k")
+    check_alike(in_parts(node, frame, cuts).sort("k"), wanted, node)
+    check_alike(shuffled(node, frame, cuts, len(cuts)).sort("k"), wanted, node)
+
+
+def check_alike(found: Any, wanted: Any, node: Any) -> None:
     assert found.schema == wanted.schema == node.schema
     for name in wanted.columns:
         for one, other in zip(found[name].to_list(), wanted[name].to_list(), strict=True):
@@ -154,6 +175,23 @@ def test_any_aggregating_expression_gives_what_polars_gives(expr: Any) -> None:
 def test_aggregations_of_one_step_that_need_the_rows_do_not_change_the_others() -> None:
     frame, cuts = random_rows(9)
     check_like_polars([expr.alias(name) for name, expr in EXPRESSIONS.items()], frame, cuts)
+
+
+def test_rows_need_a_number_only_where_an_aggregation_goes_by_arrival() -> None:
+    needs = {
+        "sum": compile_aggregates(step(x.sum(), y.mean()), ["k"], sequenced=True).sequenced,
+        "first": compile_aggregates(step(x.sum(), y.first()), ["k"], sequenced=True).sequenced,
+        "last": compile_aggregates(step((x + 1).last()), ["k"], sequenced=True).sequenced,
+        "kept": compile_aggregates(step(x.filter(b).last()), ["k"], sequenced=True).sequenced,
+        "by place of parts": compile_aggregates(step(x.last()), ["k"]).sequenced,
+    }
+    assert needs == {"sum": False, "first": True, "last": True, "kept": True, "by place of parts": False}
+
+
+def test_the_first_row_counts_as_first_also_where_it_is_null() -> None:
+    frame = pl.DataFrame({"k": ["a", "a", "a"], "i64": [None, 5, None]}, schema={"k": pl.String, "i64": pl.Int64})
+    node = step(x.first().alias("first"), x.last().alias("last"), x.drop_nulls().last().alias("known"))
+    assert shuffled(node, frame, [1, 2], 3).rows() == [("a", None, None, 5)]
 
 
 def test_where_no_column_is_read_rows_are_counted_all_the_same() -> None:

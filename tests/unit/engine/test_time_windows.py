@@ -231,7 +231,7 @@ def test_it_tells_how_much_it_holds() -> None:
 
 
 def test_final_results_are_of_windows() -> None:
-    with pytest.raises(TypeError, match="None is no tumbling window"):
+    with pytest.raises(TypeError, match="None is neither tumbling nor hopping"):
         FinalWindows(events().group_by("k").agg(pl.len()).node, laned=False)
 
 

@@ -1,0 +1,116 @@
+"""The pairs that a batch of two streams makes, each with the record that made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamlab.engine.time_index import TimeIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from streamlab.engine.batch import Bools, Ints, Rows
+
+
+@dataclass(slots=True, eq=False)
+class Arrived:
+    """What came on one side in a batch, late rows and null keys too.
+
+    `turn` is each row's place in the order of arrival over both sides; of one record the left row comes first. `slot` is -1 where a row
+    can match nothing: it is late, or its key has a null.
+    """
+
+    rows: Rows
+    lane: Ints
+    number: Ints
+    turn: Ints
+    late: Bools
+    slot: Ints
+
+    @property
+    def joinable(self) -> Ints:
+        """Places of the rows that may match."""
+        return np.flatnonzero(self.slot >= 0)
+
+
+@dataclass(slots=True, eq=False)
+class Turns:
+    """By turn: the record that has it."""
+
+    index: Ints
+    partition: Ints
+    offset: Ints
+    lane: Ints
+
+
+def in_order(sides: Sequence[Rows], lanes: Sequence[Ints]) -> tuple[list[Ints], Turns]:
+    """Return the turn of every row of each side, and the records by turn."""
+    index, partition, offset = (
+        np.concatenate([getattr(side, name) for side in sides]) for name in ("index", "partition", "offset")
+    )
+    order = np.argsort(index, kind="stable")
+    turn = np.empty(len(order), np.int64)
+    turn[order] = np.arange(len(order))
+    turns = Turns(index[order], partition[order], offset[order], np.concatenate(lanes)[order])
+    return np.split(turn, [sides[0].height]), turns
+
+
+@dataclass(slots=True, eq=False)
+class Pairs:
+    """Rows that match, by number, with their times, and the turn that made them: that of the later one."""
+
+    turn: Ints
+    left: Ints
+    right: Ints
+    left_time: Ints
+    right_time: Ints
+    left_made: Bools  # whether the left row is the later one
+
+    def filter(self, mask: Bools) -> Pairs:
+        """Return the pairs where `mask` is true."""
+        if mask.all():
+            return self
+        return Pairs(*(getattr(self, name)[mask] for name in self.__slots__))
+
+    @property
+    def earlier_time(self) -> Ints:
+        """Times of the rows that were there already."""
+        return np.where(self.left_made, self.right_time, self.left_time)
+
+    @property
+    def earlier(self) -> Ints:
+        """Numbers of the rows that were there already: their order of arrival."""
+        return np.where(self.left_made, self.right, self.left)
+
+
+def pairs_of(left: Arrived, right: Arrived, held: tuple[TimeIndex, TimeIndex], before: int, after: int) -> Pairs:
+    """Return the pairs of a batch: its rows with those held, and with each other."""
+    ours, theirs = left.joinable, right.joinable
+    found = [_with_right(left, ours, held[1], before, after), _with_left(right, theirs, held[0], before, after)]
+    if len(ours) and len(theirs):
+        fresh = TimeIndex()
+        fresh.add(right.slot[theirs], right.rows.time[theirs], theirs)
+        time = left.rows.time[ours]
+        asked, at, times = fresh.between(left.slot[ours], time - before, time + after)
+        at_left = ours[asked]
+        one, other = left.turn[at_left], right.turn[at]
+        numbers = left.number[at_left], right.number[at]
+        found.append(Pairs(np.maximum(one, other), *numbers, left.rows.time[at_left], times, one > other))
+    return Pairs(*(np.concatenate([getattr(pairs, name) for pairs in found]) for name in Pairs.__slots__))
+
+
+def _with_right(left: Arrived, ours: Ints, held: TimeIndex, before: int, after: int) -> Pairs:
+    time = left.rows.time[ours]
+    asked, right, times = held.between(left.slot[ours], time - before, time + after)
+    at = ours[asked]
+    return Pairs(left.turn[at], left.number[at], right, left.rows.time[at], times, np.ones(len(at), np.bool_))
+
+
+def _with_left(right: Arrived, theirs: Ints, held: TimeIndex, before: int, after: int) -> Pairs:
+    time = right.rows.time[theirs]
+    asked, left, times = held.between(right.slot[theirs], time - after, time + before)
+    at = theirs[asked]
+    return Pairs(right.turn[at], left, right.number[at], times, right.rows.time[at], np.zeros(len(at), np.bool_))

@@ -1,0 +1,221 @@
+"""Sliding windows: one for each distinct set of rows of a key that are at most `size` apart.
+
+A row at `t` has the window that ends with it, and one that begins right after it if that is not empty. So which windows there are, and what
+is in them, follows from the rows alone: a window is worked out when it changes or closes, from the rows of its key between its bounds. State
+is the rows, those of one key and time as one partial result; they go when no open window can need them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from streamlab.engine.aggregates import LANE
+from streamlab.engine.batch import MADE, Rows, empty
+from streamlab.engine.covering import times
+from streamlab.engine.due import Due
+from streamlab.engine.key_index import distinct
+from streamlab.engine.near import Near
+from streamlab.engine.operator import Changes, Holding, Output
+from streamlab.engine.sliding_judge import Judged, judge, left_end, none_late
+from streamlab.engine.sliding_partials import SlidingPartials
+from streamlab.engine.sliding_rows import SlidingRows
+from streamlab.engine.sliding_windows import Held, Windows, bounded, changed
+from streamlab.engine.stream_time import NEVER, OPEN
+from streamlab.plan.schema import WINDOW_END, WINDOW_START
+from streamlab.plan.windows import Sliding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from streamlab.engine.batch import Ints
+    from streamlab.engine.watermark import Laned, Merged
+    from streamlab.plan.aggregate import Aggregate
+
+
+class _Sliding:
+    """What both modes share: which rows are kept, how they are put together, and when they go."""
+
+    def __init__(self, step: Aggregate, *, laned: bool) -> None:
+        if not isinstance(step.window, Sliding):
+            raise TypeError(f"{step.window} is no sliding window")
+        self.name, self.window, self.laned = step.name, step.window, laned
+        self.delay = step.window.grace
+        self._step = step
+        self._partials = SlidingPartials(step)
+        keys = pl.Schema({LANE: pl.Int64(), **{name: step.input.schema[name] for name in step.by}})
+        self._rows = SlidingRows(keys, self._partials.schema)
+        self._leaving: dict[int, Due] = {}  # by task: rows, and the end of the window that begins right after each
+        self._closed = np.full(1, NEVER, np.int64)  # by task: windows that end before are closed
+        self._arrivals = 0
+
+    def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
+        (rows,) = inputs
+        late, reached, fresh = none_late(self._step.input.schema, self.window), None, np.empty(0, np.int64)
+        if rows.height:
+            judged = judge(rows, self.window, watermarks, self._rows, self._keys)
+            late, reached = judged.late, judged.rows.index
+            fresh = self._take(judged)
+        self._closed = np.where(watermarks.after == NEVER, NEVER, watermarks.after - self.window.grace)
+        return Output(self._results(fresh), late, reached)
+
+    def _keys(self, rows: Rows) -> pl.DataFrame:
+        lane = rows.partition if self.laned else np.zeros(rows.height, np.int64)
+        return pl.DataFrame([pl.Series(LANE, lane), *(rows.data[name] for name in self._step.by)])
+
+    def _take(self, judged: Judged) -> Ints:
+        """Keep rows as partial results, and return the numbers of these by key and time."""
+        rows, near = judged.rows, Near(judged.slots, judged.rows.time)
+        since, begins = judged.since[near.order], near.begins
+        apart = np.full(rows.height, self._partials.keeps_rows) | (since > 0)
+        begins |= apart
+        begins[1:] |= apart[:-1]
+        arrival = self._arrivals + near.order
+        self._arrivals += rows.height
+        parts = self._partials.split(rows.data[near.order], np.cumsum(begins) - 1, arrival)
+        numbers = self._rows.add(near.key[begins], near.time[begins], since[begins], parts)
+        self._watch(numbers)
+        return numbers
+
+    def _watch(self, numbers: Ints) -> None:
+        """Take note of when rows are due."""
+        self._put(self._leaving, numbers, self._rows.time[numbers] + (self.window.size + 1))
+
+    def _put(self, dues: dict[int, Due], numbers: Ints, ends: Ints) -> None:
+        if not len(numbers):
+            return
+        lanes = self._rows.lane(self._rows.slot[numbers])
+        for lane in np.unique(lanes):
+            mine = lanes == lane
+            dues.setdefault(int(lane), Due()).put(ends[mine], numbers[mine])
+
+    def _taken(self, dues: dict[int, Due]) -> Ints:
+        """Take off the rows for which a window has closed."""
+        found = [due.take(int(self._closed[lane]))[1] for lane, due in dues.items() if lane < len(self._closed)]
+        return np.concatenate([np.empty(0, np.int64), *found])
+
+    def _results(self, fresh: Ints) -> Rows:
+        """Return what is to be emitted, and drop what no open window can need."""
+        raise NotImplementedError
+
+    def _held(self, slots: Ints, low: Ints, high: Ints) -> Held:
+        """Return the rows of slots whose times are from `low` to `high`, which are given for each slot."""
+        which, numbers = self._rows.of(slots)
+        time = self._rows.time[numbers]
+        inside = (time >= low[which]) & (time <= high[which])
+        numbers = numbers[inside]
+        near = Near(which[inside], time[inside])
+        numbers = numbers[near.order]
+        return Held(slots, near, numbers, self._rows.since[numbers])
+
+    def _values(self, held: Held, windows: Windows) -> tuple[pl.DataFrame, Ints]:
+        """Return the rows of windows that are not empty, tasks among the columns, and the newest event time in each."""
+        parts = self._rows.partials(held.numbers)
+        if self._partials.spelled:
+            parts = parts.hstack(self._rows.keys(held.slots[held.near.key]).select(self._partials.spelled))
+        values, found, newest = [self._partials.nothing], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for which, at in windows.members(held.since):
+            values.append(self._partials.join(parts, which, at))
+            last = np.flatnonzero(np.diff(which, append=-1))
+            found.append(which[last])
+            newest.append(held.near.time[at[last]])
+        windows = windows.where(np.concatenate(found))
+        keys = self._rows.keys(held.slots[windows.key])
+        bounds = times(WINDOW_START, windows.start), times(WINDOW_END, windows.start + windows.size)
+        return pl.concat(values).with_columns(*keys, *bounds), np.concatenate(newest)
+
+    def _made(self, data: pl.DataFrame, time: Ints) -> Rows:
+        made = np.full(data.height, MADE, np.int64)
+        return Rows(data.select(self._step.schema.names()), time, data[LANE].to_numpy(), made, made)
+
+    def changes(self) -> Changes:
+        return self._rows.changes()
+
+    def progress(self) -> Any:
+        return {"sequence": self._rows.sequence, "arrivals": self._arrivals, "closed": self._closed.tolist()}
+
+    def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
+        self._rows.sequence, self._arrivals = progress["sequence"], progress["arrivals"]
+        self._closed = np.array(progress["closed"], np.int64)
+        numbers = np.concatenate([np.empty(0, np.int64), *(self._rows.load(name, frame) for name, frame in frames)])
+        self._watch(numbers)
+        self._rows.drop(self._taken(self._leaving))
+
+    def holding(self) -> Holding:
+        size = self._rows.estimated_size() + sum(due.estimated_size() for due in self._leaving.values())
+        oldest = self._rows.oldest()
+        start = None if oldest is None else int(left_end(np.array([oldest]), self.window)[0]) - self.window.size
+        return Holding(len(self._rows), size, self._open(), start)
+
+    def _open(self) -> int:
+        """Return how many windows there are at most."""
+        return sum(len(due) for due in self._leaving.values())
+
+
+class FinalSliding(_Sliding):
+    """The operator: one row per window and group, when the watermark passes the window's end and grace."""
+
+    def __init__(self, step: Aggregate, *, laned: bool) -> None:
+        super().__init__(step, laned=laned)
+        self._ending: dict[int, Due] = {}  # by task: rows, and the end of their own window
+
+    def _watch(self, numbers: Ints) -> None:
+        super()._watch(numbers)
+        numbers = numbers[self._rows.since[numbers] == 0]
+        self._put(self._ending, numbers, left_end(self._rows.time[numbers], self.window))
+
+    def _results(self, fresh: Ints) -> Rows:  # noqa: ARG002  # nothing is emitted for coming
+        ending, leaving = self._taken(self._ending), self._taken(self._leaving)
+        emitted = self._closing(ending, leaving)
+        self._rows.drop(leaving)
+        return emitted
+
+    def _closing(self, ending: Ints, leaving: Ints) -> Rows:
+        """Return the windows that end with some rows, and those that begin right after others."""
+        if not len(ending) + len(leaving):
+            return empty(self._step.schema)
+        slots = self._rows.slot[np.concatenate([ending, leaving])]
+        times = self._rows.time
+        starts = np.concatenate([left_end(times[ending], self.window) - self.window.size, times[leaving] + 1])
+        touched = distinct(slots)
+        named = Near(np.searchsorted(touched, slots), starts)
+        key, start = named.key[named.begins], named.time[named.begins]
+        first, last = np.flatnonzero(np.diff(key, prepend=-1)), np.flatnonzero(np.diff(key, append=-1))
+        held = self._held(touched, start[first], start[last] + self.window.size)
+        data, _ = self._values(held, bounded(held, key, start, self.window.size))
+        data = data.sort(WINDOW_START, *self._step.by, LANE)
+        return self._made(data, data[WINDOW_END].cast(pl.Int64).to_numpy())
+
+    def close(self) -> Rows:
+        self._closed = np.full(max(self._leaving, default=0) + 1, OPEN, np.int64)
+        return self._results(np.empty(0, np.int64))
+
+    def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
+        super().load(frames, progress)
+        self._taken(self._ending)
+
+    def _open(self) -> int:
+        return super()._open() + sum(len(due) for due in self._ending.values())
+
+
+class SlidingUpdates(_Sliding):
+    """The operator: the current row of each window and group that a micro-batch changed."""
+
+    def _results(self, fresh: Ints) -> Rows:
+        emitted = self._changed(fresh) if len(fresh) else empty(self._step.schema)
+        self._rows.drop(self._taken(self._leaving))
+        return emitted
+
+    def _changed(self, fresh: Ints) -> Rows:
+        slots, time, reach = self._rows.slot[fresh], self._rows.time[fresh], self.window.size + 1
+        first, last = np.flatnonzero(np.diff(slots, prepend=-1)), np.flatnonzero(np.diff(slots, append=-1))
+        held = self._held(slots[first], time[first] - reach, time[last] + reach)
+        new = np.zeros(len(self._rows.time), np.bool_)
+        new[fresh] = True
+        data, newest = self._values(held, changed(held, new[held.numbers], self.window))
+        return self._made(data, newest)
+
+    def close(self) -> Rows:
+        return empty(self._step.schema)

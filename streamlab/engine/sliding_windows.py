@@ -1,0 +1,100 @@
+"""Sliding windows of some keys, worked out from the rows of those keys: which there are, and which rows each holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from streamlab.engine.near import Near
+from streamlab.engine.sliding_judge import left_end
+from streamlab.engine.slot_lists import spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from streamlab.engine.batch import Bools, Ints
+    from streamlab.plan.windows import Sliding
+
+_PAIRS = 1_000_000
+"""Pairs of window and row that are worked out at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Rows of some keys by key and time; a key is its position in `slots`."""
+
+    slots: Ints
+    near: Near
+    numbers: Ints
+    since: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows by key and start: the rows between their bounds are those from `first` to before `last`."""
+
+    size: int
+    key: Ints
+    start: Ints
+    first: Ints
+    last: Ints
+
+    def where(self, mask: Bools | Ints) -> Windows:
+        """Return those where `mask` is true, or those at some positions."""
+        return Windows(self.size, self.key[mask], self.start[mask], self.first[mask], self.last[mask])
+
+    def members(self, since: Ints) -> Iterator[tuple[Ints, Ints]]:
+        """Yield pairs of window and row by position, some windows at once: rows between a window's bounds that are in time for it."""
+        counts = self.last - self.first
+        upto, begin, check = np.cumsum(counts), 0, bool(since.any())
+        while begin < len(counts):
+            before = int(upto[begin] - counts[begin])
+            end = max(begin + 1, int(np.searchsorted(upto, before + _PAIRS, side="right")))
+            which = np.repeat(np.arange(begin, end), counts[begin:end])
+            at = spread(self.first[begin:end], counts[begin:end])
+            if check:
+                in_time = since[at] <= self.start[which] + self.size
+                which, at = which[in_time], at[in_time]
+            if len(which):
+                yield which, at
+            begin = end
+
+
+def bounded(held: Held, key: Ints, start: Ints, size: int) -> Windows:
+    """Return windows with the rows between their bounds."""
+    return Windows(size, key, start, *held.near.between(key, start, start + size))
+
+
+def changed(held: Held, fresh: Bools, window: Sliding) -> Windows:
+    """Return the windows that rows brought about or came into.
+
+    Parameters
+    ----------
+    held
+        All rows that are not further than `size` + 1 from those.
+    fresh
+        Which of the rows are those.
+    window
+        The kind of windows.
+    """
+    at = np.flatnonzero(held.near.begins)  # one for each key and time
+    key, time = held.near.key[at], held.near.time[at]
+    own = np.minimum.reduceat(held.since, at) == 0
+    new = np.logical_and.reduceat(fresh, at)
+    starts = np.concatenate([left_end(time[own], window) - window.size, time + 1])
+    named = Near(np.concatenate([key[own], key]), starts)
+    begins = np.flatnonzero(named.begins)
+    windows = bounded(held, named.key[begins], named.time[begins], window.size)
+    # one that only follows new rows was not there before; one that ends with a new row holds it
+    follows = np.concatenate([np.zeros(int(own.sum()), np.bool_), new])
+    opens = np.logical_and.reduceat(follows[named.order], begins) & (windows.last > windows.first)
+    upto = np.concatenate([[0], np.cumsum(fresh)])
+    holds = upto[windows.last] > upto[windows.first]
+    if held.since.any():
+        some = np.flatnonzero(holds)
+        holds[:] = False
+        for which, rows in windows.where(some).members(held.since):
+            holds[some[which[fresh[rows]]]] = True
+    return windows.where(opens | holds)
