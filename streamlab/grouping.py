@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from streamlab.durations import Duration, milliseconds
 from streamlab.errors import PlanError
 from streamlab.plan.aggregate import Aggregate
 from streamlab.plan.apply_state import ApplyState
@@ -57,7 +58,9 @@ class GroupBy:
             )
         return WindowedGroupBy(self, window, emit, name)
 
-    def agg(self, *aggs: IntoExpr, name: str | None = None, **named: IntoExpr) -> StreamTable:
+    def agg(
+        self, *aggs: IntoExpr, name: str | None = None, ttl: Duration | None = None, **named: IntoExpr
+    ) -> StreamTable:
         """Aggregate each group for ever: a table that every row updates.
 
         Parameters
@@ -66,6 +69,10 @@ class GroupBy:
             Aggregating expressions.
         name
             The step's identity: its state is found by it.
+        ttl
+            How long a group lives untouched, such as ``"1d"``: once the watermark is later than its newest event time by more than that,
+            it is dropped, and a deletion emitted. A row that comes after begins it anew; one that is itself so old makes no group.
+            Default: for ever, and then the state grows with the groups.
 
         Examples
         --------
@@ -73,11 +80,15 @@ class GroupBy:
         >>> events = sl.from_frame(pl.DataFrame({"user": ["a", "a"], "ts": [0, 1]}), event_time="ts", topic="events")
         >>> events.group_by("user").agg(n=pl.len()).collect().rows()
         [('a', 2)]
+        >>> later = sl.from_frame(pl.DataFrame({"user": ["a", "b"], "ts": [0, 60_001]}), event_time="ts", topic="later")
+        >>> later.group_by("user").agg(n=pl.len(), ttl="1m").collect().rows()
+        [('b', 1)]
         """
         from streamlab.table import StreamTable  # noqa: PLC0415  # tables and groups name each other
 
         exprs = tuple(map(PlanExpr, parse(aggs, named, step="agg")))
-        return StreamTable(Aggregate(self.node, self.by, None, exprs, "updates", name))
+        lives = None if ttl is None else milliseconds(ttl, "agg: ttl", positive=True)
+        return StreamTable(Aggregate(self.node, self.by, None, exprs, "updates", name, lives))
 
     def apply_state(
         self,
@@ -104,9 +115,8 @@ class GroupBy:
             or is a polars DataFrame or Series, or a dict that has such among its values.
         event_time
             The column of the returned rows that is their event time. Without it, where as many rows are returned as were given, each
-            has that of the row given in its place; any other number of rows has the newest event time of those given, which then goes
-            by the cut: so name a column where that matters, for windows behind it. Rows older than those given may be late for
-            windows behind this step.
+            has that of the row given in its place: that is exact for any cut, and what is not wanted of them can be filtered behind.
+            Any other number of rows comes with the last of those given, at their newest event time, which goes by the cut.
         name
             The step's identity: its state is found by it.
 

@@ -11,7 +11,8 @@ from streamlab.plan import explain
 from streamlab.plan.sinks import Sink as SinkNode
 from streamlab.plan.sinks import nearest_stateful
 from streamlab.plan.stateful import Late
-from streamlab.runtime import bounded, define
+from streamlab.runtime import bounded, define, inspection
+from streamlab.runtime import query as queries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,8 +43,21 @@ class Results:
         """Names of the columns."""
         return self.node.schema.names()
 
-    def explain(self) -> str:
+    def explain(self, key: Any = None) -> str:
         """Return the plan as a tree, results first, with step names and what each costs.
+
+        With a key and a query that runs it: what the steps behind hold of that key now, which windows are open, when they close, and
+        which partition they wait for.
+
+        Parameters
+        ----------
+        key
+            The value of the grouping column, a tuple of several, or a dict of values by column; a null alone is ``(None,)``.
+
+        Raises
+        ------
+        PlanError
+            If there is a key, but no query that runs, no step with state, or none with such a key.
 
         Examples
         --------
@@ -56,7 +70,21 @@ class Results:
            one task over all partitions
         └─ frame 'events' (frame), event time ts, never idle, errors: raise
         """
-        return explain.tree(self.node)
+        if key is None:
+            return explain.tree(self.node)
+        if define.active():
+            return define.not_run("explain(key)")  # type: ignore[no-any-return]  # stands in for a text
+        steps = inspection.stateful_behind(self.node)
+        if not steps:
+            raise PlanError(f"explain({key!r}): no step with state is behind this stream, so nothing is held of a key.")
+        running = [query for query in queries.running() if inspection.runs(query.plan, steps[0])]
+        if not running:
+            names = [query.name for query in queries.running()]
+            raise PlanError(
+                f"explain({key!r}): no query runs step {steps[0].name!r}; start one with .show(), or sl.Pipeline([...]).start(), and ask "
+                f"again. Running: {names or 'none'}."
+            )
+        return max(running, key=lambda query: query.started).explain(key, steps=steps)
 
     def __repr__(self) -> str:
         """Say what it is; touches no broker."""
@@ -99,7 +127,7 @@ class Results:
         return StreamFrame(Late(step))
 
     def sink_kafka(self, topic: str, *, key: str | Sequence[str] | None = None, kafka: Kafka | None = None) -> Sink:
-        """Send results to a topic as JSON, keyed, in the partition that a Java client would choose.
+        """Send results to a topic as JSON, keyed, in the partition that a Java client would choose; a deletion as a tombstone.
 
         Parameters
         ----------
@@ -150,6 +178,9 @@ class Results:
     def sink_parquet(self, path: str | Path) -> Sink:
         """Write results to a folder as Parquet files, one per commit that has results; a commit done again overwrites its file.
 
+        Of a table every update is a row. Where rows of it may be deleted there is one more column, `_deleted`: true for a deletion, of
+        which only the key is told. The last row of each key counts.
+
         Examples
         --------
         >>> import polars as pl, streamlab as sl
@@ -163,6 +194,8 @@ class Results:
 
     def sink_frame(self, function: Callable[[pl.DataFrame], object], *, name: str | None = None) -> Sink:
         """Call a function with each micro-batch of results, in the thread of the query; after a crash it may see rows again.
+
+        Of a table these are updates; where rows of it may be deleted there is one more column, `_deleted`, as in `sink_parquet`.
 
         Examples
         --------

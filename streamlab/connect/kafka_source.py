@@ -134,7 +134,9 @@ class KafkaFeed:
         with explained("read", self._cluster.bootstrap):
             for topic in offsets:  # else the client finds out who leads them by a timer, up to a second later
                 self._consumer.list_topics(topic, timeout=_TIMEOUT)
-        self._consumer.assign([TopicPartition(t, p, o) for t, at in offsets.items() for p, o in at.items()])
+        places = [TopicPartition(t, p, o) for t, at in offsets.items() for p, o in at.items()]
+        self._consumer.assign(places)
+        self._consumer.resume(places)  # what an earlier start has paused
         self._pause_finished()
 
     def fetch(self, timeout: float) -> Fetched:

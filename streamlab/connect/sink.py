@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import polars as pl
 
 from streamlab.errors import StateError, StepError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +25,13 @@ class Batch:
     data: pl.DataFrame
     time: np.ndarray[Any, Any]
     deleted: np.ndarray[Any, Any] | None = None
+
+    def marked(self, column: str | None) -> pl.DataFrame:
+        """Return the columns and, with a name for it, one more that is true for deletions; their columns but the key are null."""
+        if column is None:
+            return self.data
+        marks = np.zeros(self.data.height, np.bool_) if self.deleted is None else self.deleted
+        return self.data.with_columns(pl.Series(column, marks))
 
 
 class Outlet(Protocol):
@@ -76,6 +82,7 @@ class FunctionOutlet:
 
     name: str
     function: Callable[[pl.DataFrame], object]
+    mark: str | None = None  # the column that marks deletions, where there may be such
 
     def recover(self, number: int) -> None:
         """Do nothing: what a function did cannot be undone."""
@@ -83,7 +90,7 @@ class FunctionOutlet:
     def write(self, batch: Batch) -> None:
         """Call the function."""
         try:
-            self.function(batch.data)
+            self.function(batch.marked(self.mark))
         except Exception as error:
             raise StepError(f"sink_frame {self.name!r}: {type(error).__name__}: {error}") from error
 
@@ -100,8 +107,8 @@ class ParquetOutlet:
     Files appear whole, by renaming. A file of a checkpoint that never came to count is removed when the pipeline goes on.
     """
 
-    def __init__(self, folder: str, pipeline: str) -> None:
-        self._folder, self._pipeline = Path(folder), pipeline
+    def __init__(self, folder: str, pipeline: str, mark: str | None = None) -> None:
+        self._folder, self._pipeline, self._mark = Path(folder), pipeline, mark
         self._parts: list[pl.DataFrame] = []
         self._pattern = re.compile(re.escape(pipeline) + r"-(\d{10})\.parquet")
         try:
@@ -120,7 +127,7 @@ class ParquetOutlet:
 
     def write(self, batch: Batch) -> None:
         """Keep rows until the checkpoint."""
-        self._parts.append(batch.data)
+        self._parts.append(batch.marked(self._mark))
 
     def flush(self, number: int) -> None:
         """Write the file of a checkpoint."""

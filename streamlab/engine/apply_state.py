@@ -17,7 +17,7 @@ from streamlab.engine.aggregates import LANE
 from streamlab.engine.batch import Rows, empty
 from streamlab.engine.event_time import event_times
 from streamlab.engine.keyed_rows import KeyedRows
-from streamlab.engine.operator import Changes, Holding, Output
+from streamlab.engine.operator import Changes, Holding, Output, of_keys
 from streamlab.engine.stateless import promised
 from streamlab.errors import PlanError, StepError
 from streamlab.plan.kept_value import decode, encode
@@ -60,7 +60,7 @@ class StateFunction:
         if not rows.height:
             return Output(none, empty(self._step.input.schema))
         lane = rows.partition if self.laned else np.zeros(rows.height, np.int64)
-        keys = rows.data.select(self._step.by).with_columns(pl.Series(LANE, lane))
+        keys = pl.DataFrame([pl.Series(LANE, lane), *(rows.data[name] for name in self._step.by)])
         slots = self._rows.slots_of(keys, insert=True)
         made = list(self._calls(rows, keys, slots))
         return Output(self._together(rows, made), empty(self._step.input.schema))
@@ -169,3 +169,8 @@ class StateFunction:
 
     def holding(self) -> Holding:
         return Holding(len(self._rows), self._rows.estimated_size())
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        rows = of_keys(self._rows.frame(), key)
+        states = [str(decode(kept)) for kept in rows[_KEPT]]
+        return rows.select(LANE, *self._step.by).with_columns(pl.Series("state", states, pl.String))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from streamlab.engine.apply_state import StateFunction
 from streamlab.engine.deduplicate import Deduplicate
 from streamlab.engine.join_asof import AsofJoin
+from streamlab.engine.expiring import ExpiringGroups
 from streamlab.engine.join_interval import IntervalJoin
 from streamlab.engine.join_table_grace import table_join
 from streamlab.engine.join_tables import TablesJoin
@@ -14,7 +15,7 @@ from streamlab.engine.sessions import SessionWindows
 from streamlab.engine.sliding import FinalSliding, SlidingUpdates
 from streamlab.engine.static_table import Static
 from streamlab.engine.table_aggregate import TableGroups
-from streamlab.engine.tables import Updates
+from streamlab.engine.updates import Updates
 from streamlab.engine.time_windows import FinalWindows
 from streamlab.plan.aggregate import Aggregate
 from streamlab.plan.apply_state import ApplyState
@@ -48,6 +49,8 @@ def operator_of(node: Stateful) -> Operator:
     """Return a new operator for a step."""
     if isinstance(node, Aggregate):
         kind: Any = None if node.window is None else type(node.window)
+        if node.ttl is not None:
+            return ExpiringGroups(node, laned=node.laned)
         table = UPDATES if node.is_table else FINAL
         return table[kind](node, laned=node.laned)
     return STEPS[type(node)](node, laned=node.laned)

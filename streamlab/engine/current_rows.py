@@ -85,9 +85,7 @@ def arrived(rows: Rows, keys: pl.DataFrame, values: list[str]) -> Arrived:
     if (np.diff(found.turn) >= 0).all():
         return found
     order = np.argsort(found.turn, kind="stable")
-    return Arrived(
-        found.keys[order], found.values[order], found.time[order], found.turn[order], found.deleted[order]
-    )
+    return Arrived(found.keys[order], found.values[order], found.time[order], found.turn[order], found.deleted[order])
 
 
 class Answering(Protocol):
@@ -153,7 +151,7 @@ class CurrentRows:
 
     def _take(self, table: Arrived, slots: Ints, order: Ints) -> None:
         """Keep the last row of each key."""
-        last = order[np.append(np.diff(slots[order]) != 0, True)]  # noqa: FBT003  # an array's value
+        last = order[np.append(np.diff(slots[order]) != 0, True)]
         gone = table.deleted[last]
         stays = last[~gone]
         if stays.size:

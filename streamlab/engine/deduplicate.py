@@ -16,7 +16,7 @@ from streamlab.engine.batch import empty
 from streamlab.engine.join_rows import by_arrival
 from streamlab.engine.keyed_times import KeyedTimes, Side
 from streamlab.engine.operator import Changes, Holding, Output
-from streamlab.engine.turns import passed, reached
+from streamlab.engine.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,10 +45,14 @@ class Deduplicate:
         if rows.height:
             lane = rows.partition if self.laned else np.zeros(rows.height, np.int64)
             keys = rows.data.select(self._passed.keys)
-            (slot,) = self._held.slots([(keys, lane)], insert=True)
-            passes = self._first(slot) if self._within is None else self._near(rows, slot, lane, watermarks)
-            number = self._passed.rows.append(keys, rows.time, lane)
-            self._held.keep(self._passed, slot, rows.time, lane, number, passes & (slot >= 0))
+            (slot,) = self._held.slots([(keys, lane, np.ones(rows.height, np.bool_))], insert=True)
+            turns = Turns(watermarks, rows.index, lane)
+            passes = self._first(slot) if self._within is None else self._near(rows.time, slot, turns)
+            number = self._passed.rows.append(keys, rows.time, lane, slot)
+            stays = np.flatnonzero(passes & (slot >= 0))
+            self._held.keep(self._passed, stays, rows.time, lane)
+            if self._passed.indexed:
+                self._passed.index.add(slot[stays], rows.time[stays], number[stays])
             emitted = rows.filter(passes)
         if self._within is not None:
             self._held.sweep(watermarks.after)
@@ -62,39 +66,21 @@ class Deduplicate:
         self._known = max(self._known, int(slot.max()) + 1)
         return passes
 
-    def _near(self, rows: Rows, slot: Ints, lane: Ints, watermarks: Merged | Laned) -> Bools:
+    def _near(self, times: Ints, slot: Ints, turns: Turns) -> Bools:
         """Return which rows have no remembered row of their key near them, and none that passes in this batch before them."""
-        assert self._within is not None
-        within, passes = self._within, slot < 0
+        within, passes, known = self._within or 0, slot < 0, np.zeros(len(slot), np.bool_)
         todo = np.flatnonzero(slot >= 0)
-        time = rows.time[todo]
-        asked, _, times = self._passed.index.between(slot[todo], time - within, time + within)
+        todo = todo[np.lexsort((times[todo], slot[todo]))]
+        asked, _, held = self._passed.index.between(slot[todo], times[todo] - within, times[todo] + within)
         at = todo[asked]
-        visible = ~passed(watermarks, times + within, rows.index[at], lane[at])
-        known = np.zeros(rows.height, np.bool_)
-        known[at[visible]] = True
+        known[at[~turns.passed(held + within, at)]] = True
         todo = todo[~known[todo]]
-        todo = todo[np.lexsort((todo, rows.time[todo], slot[todo]))]
-        group = _neighbours(slot[todo], rows.time[todo], within)
+        group = _neighbours(slot[todo], times[todo], within)
         alone = np.bincount(group, minlength=1)[group] == 1
         passes[todo[alone]] = True
         todo, group = todo[~alone], group[~alone]
-        if not len(todo):
-            return passes
-        time = rows.time[todo]
-        behind = passed(watermarks, time, rows.index[todo], lane[todo])
-        same = group[1:] == group[:-1]
-        hard = np.zeros(int(group[-1]) + 1, np.bool_)
-        hard[group[behind]] = True
-        hard[group[1:][same & (todo[1:] < todo[:-1])]] = True
-        easy = ~hard[group]
-        passes[todo[easy]] = in_order(group[easy], time[easy], within)
-        if not easy.all():
-            rest, of = todo[~easy], group[~easy]
-            order = np.lexsort((rest, of))
-            rest = rest[order]
-            mark = reached(watermarks, rows.index[rest], lane[rest])
-            passes[rest] = by_rounds(of[order], rows.time[rest], mark, within)
+        if len(todo):
+            passes[todo] = _among(todo, group, times[todo], turns, within)
         return passes
 
     def close(self) -> Rows:
@@ -110,7 +96,7 @@ class Deduplicate:
         self._held.load(frames, progress)
         if self._within is None:
             for block in self._passed.rows.blocks:
-                (slot,) = self._held.slots([(block.data, block.lane)], insert=True)
+                (slot,) = self._held.slots([(block.data, block.lane, block.time >= 0)], insert=True)
                 self._known = max(self._known, int(slot.max()) + 1)
 
     def holding(self) -> Holding:
@@ -122,6 +108,21 @@ def _neighbours(slot: Ints, time: Ints, within: int) -> Ints:
     begins = np.ones(len(slot), np.bool_)
     begins[1:] = (slot[1:] != slot[:-1]) | (time[1:] - time[:-1] > within)
     return np.cumsum(begins) - 1
+
+
+def _among(row: Ints, group: Ints, time: Ints, turns: Turns, within: int) -> Bools:
+    """Return which rows pass, by group, time and order of arrival: in groups of neighbours of which none is remembered."""
+    passes = np.zeros(len(row), np.bool_)
+    hard = np.zeros(int(group[-1]) + 1, np.bool_)
+    hard[group[turns.passed(time, row)]] = True  # a row so far behind may be near one that is forgotten
+    hard[group[1:][(group[1:] == group[:-1]) & (row[1:] < row[:-1])]] = True
+    easy = ~hard[group]
+    passes[easy] = in_order(group[easy], time[easy], within)
+    rest = np.flatnonzero(~easy)
+    if len(rest):
+        rest = rest[np.lexsort((row[rest], group[rest]))]
+        passes[rest] = by_rounds(group[rest], time[rest], turns.watermark[row[rest]], within)
+    return passes
 
 
 def in_order(group: Ints, time: Ints, within: int) -> Bools:

@@ -44,7 +44,7 @@ class Versions:
 
     def take(self, which: Ints | Bools) -> Versions:
         """Return versions by position or mask."""
-        at = np.flatnonzero(which) if which.dtype == np.bool_ else which
+        at: Ints = np.flatnonzero(which) if which.dtype == np.bool_ else which.astype(np.int64)
         rows = own_texts(rows_at(self.rows, at))
         return Versions(self.slots[at], self.lanes[at], self.times[at], self.until[at], rows)
 
@@ -134,7 +134,7 @@ class History:
 
     def changes(self, prefix: str) -> Changes:
         """Return what changed since the last call: runs that are new, and those that they replace."""
-        put, names, kept = {}, set[str](), list[Versions]()
+        put, names, kept = dict[str, pl.DataFrame](), set[str](), list[Versions]()
         for run in self._runs:
             part = run
             if part.name is None:
@@ -156,7 +156,9 @@ class History:
         dropped, self._dropped = self._dropped, []
         return Changes(put, dropped)
 
-    def load(self, frames: Iterable[tuple[str, pl.DataFrame]], place: Callable[[pl.DataFrame], tuple[Ints, Ints]]) -> None:
+    def load(
+        self, frames: Iterable[tuple[str, pl.DataFrame]], place: Callable[[pl.DataFrame], tuple[Ints, Ints]]
+    ) -> None:
         """Go on from frames; `place` gives the slots and lanes of their rows."""
         parts: dict[str, list[pl.DataFrame]] = {}
         for name, frame in frames:

@@ -21,7 +21,7 @@ from streamlab.engine.operator import Changes, Holding, Output
 from streamlab.engine.stream_time import NEVER, OPEN
 from streamlab.engine.time_index import TimeIndex
 from streamlab.engine.timed_rows import TimedRows
-from streamlab.engine.turns import END, moments_of, passed, reached
+from streamlab.engine.turns import END, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -49,12 +49,12 @@ class AsofJoin:
     def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
         self._watermark = watermarks.after
         left, right = (by_arrival([rows]) for rows in inputs)
-        late = [self._take_left(left, watermarks)]
-        stragglers, missed = self._take_right(right, watermarks)
+        ours, theirs = (Turns(watermarks, rows.index, self._lane(rows)) for rows in (left, right))
+        late = [self._take_left(left, ours)]
+        stragglers, missed = self._take_right(right, theirs)
         late = [rows for rows in (*late, missed) if rows.height]
         number, time, lane = self._due_before(watermarks.after - self._step.grace)
-        moment = moments_of(watermarks, time + self._step.grace, lane)
-        emitted = self._joined(number, time, lane, moment, stragglers)
+        emitted = self._joined(number, time, lane, ours.moments(time + self._step.grace, lane), stragglers)
         stragglers.settle(self._right.index)
         self._forget(watermarks.after)
         return Output(emitted, by_arrival(late) if late else self._no_late)
@@ -64,10 +64,10 @@ class AsofJoin:
     def _lane(self, rows: Rows) -> Ints:
         return rows.partition if self.laned else np.zeros(rows.height, np.int64)
 
-    def _take_left(self, rows: Rows, watermarks: Merged | Laned) -> Rows:
+    def _take_left(self, rows: Rows, turns: Turns) -> Rows:
         """Let left rows wait, and return those that are late."""
-        lane = self._lane(rows)
-        late = passed(watermarks, rows.time + self._step.grace, rows.index, lane)
+        lane, turn = turns.lane, np.arange(rows.height)
+        late = turns.passed(rows.time + self._step.grace, turn)
         number = self._left.append(rows.data, rows.time, lane)
         self._left.settle(~late)
         self._wait(number[~late], rows.time[~late], lane[~late])
@@ -76,24 +76,23 @@ class AsofJoin:
         gone = rows.filter(late)
         nulls = pl.DataFrame(schema=self._step.right.schema).clear(gone.height)
         data = self._beside(gone.data, nulls, np.ones(gone.height, np.bool_))
-        return late_rows(gone, data, self._step.tolerance, 0, reached(watermarks, gone.index, lane[late]))
+        return late_rows(gone, data, self._step.tolerance, 0, turns.watermark[late])
 
     def _wait(self, number: Ints, time: Ints, lane: Ints) -> None:
-        for one in np.unique(lane).tolist() if self.laned else [0]:
-            mine = lane == one
+        for one in np.flatnonzero(np.bincount(lane)).tolist():
+            mine = slice(None) if not self.laned else lane == one
             self._due.setdefault(one, Due()).put(time[mine], number[mine])
 
-    def _take_right(self, rows: Rows, watermarks: Merged | Laned) -> tuple[_Stragglers, Rows]:
+    def _take_right(self, rows: Rows, turns: Turns) -> tuple[_Stragglers, Rows]:
         """Keep right rows and return those that came out of order by more than the grace, and those that are late."""
-        step, lane = self._step, self._lane(rows)
-        behind = passed(watermarks, rows.time + step.grace, rows.index, lane)
-        late = behind & passed(watermarks, rows.time + step.reach, rows.index, lane)
-        keys = rows.data.select(step.by.right)
-        (slot,) = self._held.slots([(keys.filter(pl.Series(~late)) if late.any() else keys, lane[~late])], insert=True)
-        slots = np.full(rows.height, -1)
-        slots[~late] = slot
-        number = self._right.rows.append(rows.data, rows.time, lane)
-        self._held.keep(self._right, slots, rows.time, lane, number, slots >= 0, found=~behind)
+        step, lane, turn = self._step, turns.lane, np.arange(rows.height)
+        behind = turns.passed(rows.time + step.grace, turn)
+        late = behind & turns.passed(rows.time + step.reach, turn)
+        (slots,) = self._held.slots([(rows.data.select(step.by.right), lane, ~late)], insert=True)
+        number = self._right.rows.append(rows.data, rows.time, lane, slots)
+        self._held.keep(self._right, np.flatnonzero(slots >= 0), rows.time, lane)
+        now = np.flatnonzero((slots >= 0) & ~behind)
+        self._right.index.add(slots[now], rows.time[now], number[now])
         after = behind & (slots >= 0)
         stragglers = _Stragglers(slots[after], rows.time[after], number[after], rows.index[after])
         if not late.any():
@@ -101,7 +100,7 @@ class AsofJoin:
         gone = rows.filter(late)
         nulls = pl.DataFrame(schema=step.left.schema).clear(gone.height)
         data = self._beside(nulls, gone.data, np.zeros(gone.height, np.bool_))
-        missed = late_rows(gone, data, 0, step.tolerance, reached(watermarks, gone.index, lane[late]))
+        missed = late_rows(gone, data, 0, step.tolerance, turns.watermark[late])
         return stragglers, missed
 
     # --- results ---
@@ -120,7 +119,7 @@ class AsofJoin:
         order = np.lexsort((number, time, lane, moment))
         number, time, lane, moment = (values[order] for values in (number, time, lane, moment))
         rows = self._left.take(number)
-        (slot,) = self._held.slots([(rows.select(self._step.by.left), lane)], insert=False)
+        (slot,) = self._held.slots([(rows.select(self._step.by.left), lane, time >= 0)], insert=False)
         at = np.flatnonzero(slot >= 0)
         oldest = time[at] - self._step.tolerance
         newest, when = self._right.index.latest(slot[at], oldest, time[at])

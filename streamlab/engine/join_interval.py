@@ -15,19 +15,20 @@ import polars as pl
 
 from streamlab.engine.batch import MADE, Rows, empty
 from streamlab.engine.due import Due
-from streamlab.engine.join_pairs import Arrived, Pairs, Turns, in_order, pairs_of
+from streamlab.engine.join_pairs import Arrived, Pairs, in_order, pairs_of
 from streamlab.engine.join_rows import beside, by_arrival, late_rows, no_late
 from streamlab.engine.keyed_times import KeyedTimes, Side
 from streamlab.engine.operator import Changes, Holding, Output
 from streamlab.engine.stream_time import NEVER, OPEN
-from streamlab.engine.turns import END, moments_of, passed, reached
+from streamlab.engine.turns import END, Turns
+from streamlab.engine.watermark import Merged
 from streamlab.plan.schema import RESERVED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from streamlab.engine.batch import Bools, Ints
-    from streamlab.engine.watermark import Laned, Merged
+    from streamlab.engine.batch import Ints
+    from streamlab.engine.watermark import Laned
     from streamlab.plan.join_interval import IntervalJoin as Step
 
 _NONE = np.empty(0, np.int64)
@@ -45,6 +46,16 @@ class _Results:
     partition: Ints
     offset: Ints
     index: Ints
+
+
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """What came on both sides, and their records by turn."""
+
+    sides: tuple[Arrived, Arrived]
+    turns: Turns
+    partition: Ints
+    offset: Ints
 
 
 class IntervalJoin:
@@ -66,50 +77,52 @@ class IntervalJoin:
 
     def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
         self._watermark = watermarks.after
-        both, turns = self._arrive(inputs, watermarks)
-        late = [self._late_of(side, arrived, watermarks) for side, arrived in enumerate(both) if arrived.late.any()]
-        left, right = both
-        pairs = pairs_of(left, right, (self._sides[0].index, self._sides[1].index), self._step.before, self._step.after)
-        gone = passed(watermarks, pairs.earlier_time + self._step.reach, turns.index[pairs.turn], turns.lane[pairs.turn])
-        pairs = pairs.filter(~gone)
-        found = [_matches(pairs, turns)]
-        for side in self._outer:
-            found.append(self._at_once(side, both[side], pairs, watermarks))
-        found += self._overdue(pairs, turns, watermarks)
+        batch = self._arrive(inputs, watermarks)
+        late = [self._late_of(side, batch) for side, arrived in enumerate(batch.sides) if arrived.late.any()]
+        held = self._sides[0].index, self._sides[1].index
+        pairs = pairs_of(*batch.sides, held, self._step.before, self._step.after)
+        pairs = pairs.filter(~batch.turns.passed(pairs.earlier_time + self._step.reach, pairs.turn))
+        found = [_matches(pairs, batch)]
+        found += [self._at_once(side, pairs, batch) for side in self._outer]
+        found += self._overdue(pairs, batch.turns, watermarks.after)
         emitted = self._emit(found)
-        for side, arrived in zip(self._sides, both, strict=True):
-            rows = arrived.rows
-            self._held.keep(side, arrived.slot, rows.time, arrived.lane, arrived.number, arrived.slot >= 0)
+        for side, arrived in zip(self._sides, batch.sides, strict=True):
+            at, time = arrived.joinable, arrived.rows.time
+            self._held.keep(side, at, time, arrived.lane)
+            side.index.add(arrived.slot[at], time[at], arrived.number[at])
         self._held.sweep(watermarks.after)
         return Output(emitted, by_arrival(late) if late else self._no_late)
 
     # --- what came ---
 
-    def _arrive(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> tuple[list[Arrived], Turns]:
+    def _arrive(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> _Batch:
         sides = [by_arrival([rows]) for rows in inputs]
         lanes = [rows.partition if self.laned else np.zeros(rows.height, np.int64) for rows in sides]
-        turn, turns = in_order(sides, lanes)
-        late = [
-            passed(watermarks, rows.time + self._step.reach, rows.index, lane)
-            for rows, lane in zip(sides, lanes, strict=True)
+        turn, order = in_order([rows.index for rows in sides])
+        index, partition, offset, lane = (
+            np.concatenate([*parts])[order]
+            for parts in (*([getattr(r, n) for r in sides] for n in ("index", "partition", "offset")), lanes)
+        )
+        turns = Turns(watermarks, index, lane)
+        late = [turns.passed(rows.time + self._step.reach, at) for rows, at in zip(sides, turn, strict=True)]
+        keys = [
+            (rows.data.select(side.keys), lane, ~gone)
+            for rows, lane, side, gone in zip(sides, lanes, self._sides, late, strict=True)
         ]
-        keys = [(rows.data.select(side.keys), lane) for rows, lane, side in zip(sides, lanes, self._sides, strict=True)]
-        in_time = [(key.filter(pl.Series(~gone)), lane[~gone]) for (key, lane), gone in zip(keys, late, strict=True)]
-        slots = [np.full(rows.height, -1) for rows in sides]
-        for slot, gone, found in zip(slots, late, self._held.slots(in_time, insert=True), strict=True):
-            slot[~gone] = found
+        slots = self._held.slots(keys, insert=True)
         numbers = [
-            side.rows.append(rows.data, rows.time, lane)
-            for side, rows, lane in zip(self._sides, sides, lanes, strict=True)
+            side.rows.append(rows.data, rows.time, lane, slot)
+            for side, rows, lane, slot in zip(self._sides, sides, lanes, slots, strict=True)
         ]
-        parts = zip(sides, lanes, numbers, turn, late, slots, strict=True)
-        return [Arrived(*part) for part in parts], turns
+        left, right = (Arrived(*part) for part in zip(sides, lanes, numbers, turn, late, slots, strict=True))
+        return _Batch((left, right), turns, partition, offset)
 
-    def _late_of(self, side: int, arrived: Arrived, watermarks: Merged | Laned) -> Rows:
-        rows, number, lane = arrived.rows.filter(arrived.late), arrived.number[arrived.late], arrived.lane[arrived.late]
+    def _late_of(self, side: int, batch: _Batch) -> Rows:
+        arrived = batch.sides[side]
+        rows, number, turn = arrived.rows.filter(arrived.late), arrived.number[arrived.late], arrived.turn[arrived.late]
         none = np.full(rows.height, -1)
         data = self._columns(number, none) if side == 0 else self._columns(none, number)
-        return late_rows(rows, data, *self._around(side), reached(watermarks, rows.index, lane))
+        return late_rows(rows, data, *self._around(side), batch.turns.watermark[turn])
 
     def _around(self, side: int) -> tuple[int, int]:
         """Return how far before and after a row of a side its matches may be."""
@@ -118,10 +131,11 @@ class IntervalJoin:
 
     # --- rows without a match ---
 
-    def _at_once(self, side: int, arrived: Arrived, pairs: Pairs, watermarks: Merged | Laned) -> _Results:
+    def _at_once(self, side: int, pairs: Pairs, batch: _Batch) -> _Results:
         """Return the rows that have nothing to wait for: their key has a null, or their deadline was over when they came."""
+        arrived = batch.sides[side]
         rows, deadline = arrived.rows, arrived.rows.time + self._patience[side]
-        over = passed(watermarks, deadline, rows.index, arrived.lane) & (arrived.slot >= 0)
+        over = batch.turns.passed(deadline, arrived.turn) & (arrived.slot >= 0)
         waits = (arrived.slot >= 0) & ~over
         self._wait(side, deadline[waits], arrived.number[waits], arrived.lane[waits])
         if over.any():
@@ -135,47 +149,44 @@ class IntervalJoin:
 
     def _wait(self, side: int, deadline: Ints, number: Ints, lane: Ints) -> None:
         due = self._due[side]
-        for one in np.unique(lane).tolist() if self.laned else [0]:
-            mine = lane == one
+        for one in np.flatnonzero(np.bincount(lane)).tolist():
+            mine = slice(None) if not self.laned else lane == one
             due.setdefault(one, Due()).put(deadline[mine], number[mine])
 
-    def _overdue(self, pairs: Pairs, turns: Turns, watermarks: Merged | Laned) -> list[_Results]:
+    def _overdue(self, pairs: Pairs, turns: Turns, watermark: Ints) -> list[_Results]:
         """Return the rows whose deadline the watermark has passed in this batch, and that had not matched by then."""
         found = []
         for side in self._outer:
-            deadline, number, lane = self._take(side, watermarks.after)
+            deadline, number, lane = self._take(side, watermark)
             if not len(number):
                 continue
-            mine = (pairs.left, pairs.left_time) if side == 0 else (pairs.right, pairs.right_time)
-            in_time = ~passed(
-                watermarks, mine[1] + self._patience[side], turns.index[pairs.turn], turns.lane[pairs.turn]
-            )
-            alone = ~np.isin(number, mine[0][in_time])
-            deadline, number, lane = deadline[alone], number[alone], lane[alone]
-            alone = ~self._has_match(side, deadline - self._patience[side], number, lane)
-            found.append((side, deadline[alone], number[alone], lane[alone]))
+            rows, time = (pairs.left, pairs.left_time) if side == 0 else (pairs.right, pairs.right_time)
+            in_time = rows[~turns.passed(time + self._patience[side], pairs.turn)]
+            found.append(self._unmatched(side, deadline, number, lane, in_time))
         if not found:
             return []
-        moments = [moments_of(watermarks, deadline, lane) for _, deadline, _, lane in found]
+        moments = [turns.moments(deadline, lane) for _, deadline, _, lane in found]
         return [self._in_order(found, moments, turns)]
 
     def _take(self, side: int, watermark: Ints) -> tuple[Ints, Ints, Ints]:
         """Take off what is due on a side: deadlines, numbers, lanes."""
-        parts = [(*due.take(int(watermark[lane])), lane) for lane, due in self._due[side].items() if lane < len(watermark)]
+        parts = [
+            (*due.take(int(watermark[lane])), lane) for lane, due in self._due[side].items() if lane < len(watermark)
+        ]
         deadline, number = (np.concatenate([_NONE, *(part[at] for part in parts)]) for at in (0, 1))
-        return deadline, number, np.repeat([lane for *_, lane in parts], [len(part[0]) for part in parts]).astype(np.int64)
+        lane = np.repeat(np.array([lane for *_, lane in parts], np.int64), [len(part[0]) for part in parts])
+        return deadline, number, lane
 
-    def _has_match(self, side: int, time: Ints, number: Ints, lane: Ints) -> Bools:
-        """Return which rows have a match among those held from earlier batches."""
-        if not len(number):
-            return np.zeros(0, np.bool_)
-        mine, other = self._sides[side], self._sides[1 - side]
-        (slot,) = self._held.slots([(mine.rows.take(number).select(mine.keys), lane)], insert=False)
+    def _unmatched(
+        self, side: int, deadline: Ints, number: Ints, lane: Ints, matched: Ints
+    ) -> tuple[int, Ints, Ints, Ints]:
+        """Return which rows of a side are not among those that matched in this batch, and have no match from earlier ones."""
+        alone = np.flatnonzero(~np.isin(number, matched))
         back, ahead = self._around(side)
-        known = np.flatnonzero(slot >= 0)
-        found = np.zeros(len(number), np.bool_)
-        found[known] = other.index.any_between(slot[known], time[known] - back, time[known] + ahead)
-        return found
+        time = deadline[alone] - self._patience[side]
+        slot = self._sides[side].rows.slots(number[alone])
+        alone = alone[~self._sides[1 - side].index.any_between(slot, time - back, time + ahead)]
+        return side, deadline[alone], number[alone], lane[alone]
 
     def _in_order(
         self, found: Sequence[tuple[int, Ints, Ints, Ints]], moments: Sequence[Ints], turns: Turns
@@ -193,23 +204,20 @@ class IntervalJoin:
         moment, time, side, number, lane = (
             order[name].to_numpy().astype(np.int64) for name in ("moment", "time", "side", "number", "lane")
         )
-        after = np.searchsorted(turns.index, moment, side="right")
-        place = np.where(moment == MADE, after, np.searchsorted(turns.index, moment))
         made = np.full(len(time), MADE, np.int64)
         both = np.where(side == 0, number, -1), np.where(side == 1, number, -1)
-        return _Results(2 * place, np.arange(len(time)), *both, time, lane, made, made)
+        return _Results(2 * turns.places(moment), np.arange(len(time)), *both, time, lane, made, made)
 
     def close(self) -> Rows:
         found = []
         for side in self._outer:
             forever = np.full(max([*self._due[side], 0]) + 1, OPEN, np.int64)
-            deadline, number, lane = self._take(side, forever)
-            alone = ~self._has_match(side, deadline - self._patience[side], number, lane)
-            found.append((side, deadline[alone], number[alone], lane[alone]))
+            found.append(self._unmatched(side, *self._take(side, forever), _NONE))
         if not found:
             return empty(self._step.schema)
         moments = [np.full(len(deadline), END) for _, deadline, _, _ in found]
-        return self._emit([self._in_order(found, moments, Turns(_NONE, _NONE, _NONE, _NONE))])
+        turns = Turns(Merged((), self._watermark, self._watermark), _NONE, _NONE)
+        return self._emit([self._in_order(found, moments, turns)])
 
     # --- results ---
 
@@ -249,8 +257,8 @@ class IntervalJoin:
         return self._held.holding()
 
 
-def _matches(pairs: Pairs, turns: Turns) -> _Results:
+def _matches(pairs: Pairs, batch: _Batch) -> _Results:
     at = pairs.turn
-    beside = (turns.partition[at], turns.offset[at], turns.index[at])
+    beside = (batch.partition[at], batch.offset[at], batch.turns.index[at])
     time = np.maximum(pairs.left_time, pairs.right_time)
     return _Results(2 * at + 1, pairs.earlier, pairs.left, pairs.right, time, *beside)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from streamlab.engine.batch import Bools, Ints, Rows
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Arrived:
     """What came on one side in a batch, late rows and null keys too.
 
@@ -30,32 +31,20 @@ class Arrived:
     late: Bools
     slot: Ints
 
-    @property
+    @cached_property
     def joinable(self) -> Ints:
-        """Places of the rows that may match."""
-        return np.flatnonzero(self.slot >= 0)
+        """Places of the rows that may match, by slot and time: questions in order walk an index once instead of jumping about in it."""
+        places = np.flatnonzero(self.slot >= 0)
+        return places[np.lexsort((self.rows.time[places], self.slot[places]))]
 
 
-@dataclass(slots=True, eq=False)
-class Turns:
-    """By turn: the record that has it."""
-
-    index: Ints
-    partition: Ints
-    offset: Ints
-    lane: Ints
-
-
-def in_order(sides: Sequence[Rows], lanes: Sequence[Ints]) -> tuple[list[Ints], Turns]:
-    """Return the turn of every row of each side, and the records by turn."""
-    index, partition, offset = (
-        np.concatenate([getattr(side, name) for side in sides]) for name in ("index", "partition", "offset")
-    )
-    order = np.argsort(index, kind="stable")
+def in_order(index: Sequence[Ints]) -> tuple[list[Ints], Ints]:
+    """Return the turn of every row of two sides, by their places of arrival, and for each turn its place in both sides together."""
+    whole = np.concatenate(index)
+    order = np.argsort(whole, kind="stable")
     turn = np.empty(len(order), np.int64)
     turn[order] = np.arange(len(order))
-    turns = Turns(index[order], partition[order], offset[order], np.concatenate(lanes)[order])
-    return np.split(turn, [sides[0].height]), turns
+    return np.split(turn, [len(index[0])]), order
 
 
 @dataclass(slots=True, eq=False)

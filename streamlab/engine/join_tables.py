@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from streamlab.engine.aggregates import LANE
-from streamlab.engine.batch import Rows, concat, empty
+from streamlab.engine.batch import MADE, Rows, concat, empty
 from streamlab.engine.horizon import Horizons
 from streamlab.engine.keyed_rows import KeyedRows
 from streamlab.engine.operator import Changes, Holding, Output
@@ -68,7 +68,9 @@ class _Events:
 
     def filter(self, mask: Bools) -> _Events:
         """Return the changes where `mask` is true."""
-        rest = (getattr(self, name)[mask] for name in ("side", "place", "time", "turn", "partition", "offset", "deleted"))
+        rest = (
+            getattr(self, name)[mask] for name in ("side", "place", "time", "turn", "partition", "offset", "deleted")
+        )
         return _Events(self.keys.filter(pl.Series(mask)), self.values, *rest)
 
 
@@ -109,9 +111,7 @@ class TablesJoin:
             for side, node in zip(self._sides, step.inputs, strict=True)
             for name in side.names
         }
-        self._rows = KeyedRows(
-            self._keys, pl.Schema({**values, **self._sides[0].schema, **self._sides[1].schema})
-        )
+        self._rows = KeyedRows(self._keys, pl.Schema({**values, **self._sides[0].schema, **self._sides[1].schema}))
         self._cleaned = 0  # rows there were after the last cleaning
 
     def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
@@ -140,13 +140,19 @@ class TablesJoin:
             values.append(rows.data.select(pl.col(name).alias(own) for name, own in side.names.items()))
             kept.append(rows)
         deleted = [np.zeros(rows.height, np.bool_) if rows.deleted is None else rows.deleted for rows in kept]
+        time, turn, partition, offset = (
+            np.concatenate([getattr(rows, at) for rows in kept]) for at in ("time", "index", "partition", "offset")
+        )
         return _Events(
-            pl.concat(keys),
-            (values[0], values[1]),
-            np.repeat([0, 1], [rows.height for rows in kept]),
-            np.concatenate([np.arange(rows.height) for rows in kept]),
-            *(np.concatenate([getattr(rows, at) for rows in kept]) for at in ("time", "index", "partition", "offset")),
-            np.concatenate(deleted),
+            keys=pl.concat(keys),
+            values=(values[0], values[1]),
+            side=np.repeat([0, 1], [rows.height for rows in kept]),
+            place=np.concatenate([np.arange(rows.height) for rows in kept]),
+            time=time,
+            turn=turn,
+            partition=partition,
+            offset=offset,
+            deleted=np.concatenate(deleted),
         )
 
     def _changed(self, events: _Events, watermarks: Merged | Laned) -> Rows:
@@ -160,7 +166,7 @@ class TablesJoin:
             if not events.height:
                 return empty(self._step.schema)
         order = np.lexsort((np.arange(len(slots)), events.turn, slots))
-        begins = np.append(True, np.diff(slots[order]) != 0)[: len(order)]  # noqa: FBT003  # an array's value
+        begins = np.append(True, np.diff(slots[order]) != 0)[: len(order)]
         group = np.cumsum(begins) - 1
         firsts = np.flatnonzero(begins)
         held = self._rows.get_slots(slots[order][firsts])
@@ -221,9 +227,7 @@ class TablesJoin:
             return left & right
         return left if self._step.how == "left" else left | right
 
-    def _keep(
-        self, slots: Ints, last: Ints, held: pl.DataFrame, events: _Events, courses: Sequence[_Course]
-    ) -> None:
+    def _keep(self, slots: Ints, last: Ints, held: pl.DataFrame, events: _Events, courses: Sequence[_Course]) -> None:
         """Keep what the last change of each key left."""
         columns, stays = list[pl.DataFrame](), np.zeros(len(last), np.bool_)
         groups, none = np.arange(len(last)), np.zeros(len(last), np.bool_)
@@ -232,7 +236,11 @@ class TablesJoin:
             values = self._values(side, events, held, groups, course, none).rename(side.names)
             remembered = course.there | ((side.history is not None) & (course.time != NEVER))
             time = pl.Series(side.time, course.time).set(pl.Series(~remembered), None)
-            columns.append(values.with_columns(time, pl.Series(side.there, course.there)) if values.width else pl.DataFrame([time, pl.Series(side.there, course.there)]))
+            columns.append(
+                values.with_columns(time, pl.Series(side.there, course.there))
+                if values.width
+                else pl.DataFrame([time, pl.Series(side.there, course.there)])
+            )
             stays |= remembered
         slots = slots[last]
         if stays.any():
@@ -255,7 +263,9 @@ class TablesJoin:
             there = held[side.there].fill_null(value=False).to_numpy()[mine]
             old = ~there & (newest > events.time[mine])  # than a deletion, which may be forgotten by now
             if old.any():
-                horizon = Horizons(watermarks, side.history).at(lanes[mine][old], events.turn[mine][old])
+                horizon = Horizons(watermarks, side.history).at(
+                    lanes[mine][old], np.maximum(events.turn[mine][old] - 1, MADE)
+                )
                 newest[np.flatnonzero(old)[newest[old] <= horizon]] = NEVER
             came = pl.DataFrame({"slot": slots[mine], "time": events.time[mine]})
             before = came.select(pl.col("time").cum_max().shift(1).over("slot")).to_series().fill_null(NEVER).to_numpy()
@@ -280,7 +290,9 @@ class TablesJoin:
             gone = pl.DataFrame({"slot": slots, "time": np.where(events.deleted[mine], events.time[mine], NEVER)})
             before = gone.select(pl.col("time").cum_max().shift(1).over("slot")).to_series().fill_null(NEVER).to_numpy()
             late = late[before[late] > events.time[mine][late]]
-            late = late[events.time[mine][late] < horizons.at(lanes[late], events.turn[mine][late])]
+            late = late[
+                events.time[mine][late] < horizons.at(lanes[late], np.maximum(events.turn[mine][late] - 1, MADE))
+            ]
             cuts += events.turn[mine][late][:1].tolist()
         return min(cuts, default=None)
 

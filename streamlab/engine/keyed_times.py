@@ -68,37 +68,37 @@ class KeyedTimes:
         self._newest = np.full(1, NEVER, np.int64)  # by lane: time of the newest row
         self._swept = np.full(1, NEVER, np.int64)  # by lane: watermark at the last sweep
 
-    def slots(self, parts: Sequence[tuple[pl.DataFrame, Ints]], *, insert: bool) -> list[Ints]:
-        """Return the slots of the keys of several frames, each with the lanes of its rows.
+    def slots(self, parts: Sequence[tuple[pl.DataFrame, Ints, Bools]], *, insert: bool) -> list[Ints]:
+        """Return the slots of the keys of several frames, each with the lanes of its rows and which of them are asked for.
 
-        -1 for a key with a null, which equals none, and without `insert` for an unknown one.
+        -1 for the others, for a key with a null, which equals none, and without `insert` for an unknown one.
         """
-        frames = [
-            frame.rename(dict(zip(frame.columns, self._names, strict=True))).insert_column(0, pl.Series(LANE, lane))
-            for frame, lane in parts
-        ]
-        whole = pl.concat(frames) if len(frames) > 1 else frames[0]
+        asked = np.concatenate([mask for *_, mask in parts])
+        names = dict(enumerate(self._names))
+        frames = [frame.rename({old: names[n] for n, old in enumerate(frame.columns)}) for frame, *_ in parts]
+        whole = pl.concat(frames).insert_column(0, pl.Series(LANE, np.concatenate([lane for _, lane, _ in parts])))
+        if any(column.null_count() for column in whole):
+            asked = asked & whole.select(pl.all_horizontal(pl.all().is_not_null())).to_series().to_numpy()
         found = np.full(whole.height, -1)
-        if whole.height:
-            real = whole.select(pl.all_horizontal(pl.all().is_not_null())).to_series().to_numpy()
-            keys = whole if real.all() else whole.filter(pl.Series(real))
-            slots = self._keys.slots(keys, insert=insert)
-            if insert:
-                size = int(slots.max(initial=0)) + 1
-                self._lane_of, self._given = grown(self._lane_of, size, 0), grown(self._given, size, 0)
-                self._lane_of[slots], self._given[slots] = keys[LANE].to_numpy(), True
-            found[real] = slots
+        if asked.any():
+            keys = whole if asked.all() else whole.filter(pl.Series(asked))
+            found[asked] = self._find(keys, insert=insert)
         return np.split(found, np.cumsum([frame.height for frame in frames])[:-1])
 
-    def keep(
-        self, side: Side, slot: Ints, time: Ints, lane: Ints, number: Ints, stays: Bools, found: Bools | None = None
-    ) -> None:
-        """Keep those rows of a side's last append that are to stay; they, or those `found` of them, are found from now on."""
+    def _find(self, keys: pl.DataFrame, *, insert: bool) -> Ints:
+        slots = self._keys.slots(keys, insert=insert)
+        if insert:
+            size = int(slots.max()) + 1
+            self._lane_of, self._given = grown(self._lane_of, size, 0), grown(self._given, size, 0)
+            self._lane_of[slots], self._given[slots] = keys[LANE].to_numpy(), True
+        return slots
+
+    def keep(self, side: Side, places: Ints, time: Ints, lane: Ints) -> None:
+        """Keep of a side's last append the rows at these places; whoever looks rows up puts them in the index."""
+        stays = np.zeros(len(time), np.bool_)
+        stays[places] = True
         side.rows.settle(stays)
-        if side.indexed:
-            seen = stays if found is None else stays & found
-            side.index.add(slot[seen], time[seen], number[seen])
-        self._note(time[stays], lane[stays])
+        self._note(time[places], lane[places])
 
     def _note(self, time: Ints, lane: Ints) -> None:
         if not len(time):
@@ -162,7 +162,8 @@ class KeyedTimes:
             for block in side.rows.blocks:
                 self._note(block.time, block.lane)
                 if side.indexed:
-                    (slot,) = self.slots([(block.data.select(side.keys), block.lane)], insert=True)
+                    (slot,) = self.slots([(block.data.select(side.keys), block.lane, block.time >= 0)], insert=True)
+                    block.slot = slot
                     side.index.add(slot, block.time, block.number)
 
     def holding(self) -> Holding:

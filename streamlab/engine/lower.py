@@ -219,6 +219,17 @@ class Graph:
 
         return stage
 
+    def clocks_of(self, node: Node) -> list[tuple[Source, Clock]]:
+        """Return the clocks that a node's watermark goes by, each with the source of its partitions."""
+        node = next(one for one in self.order if id(one) == self._same[id(node)])
+        if isinstance(node, Source):
+            return [(node, self.clocks[source_name(node)])]
+        if isinstance(node, WithEventTime):
+            return [(_only_source(node), self._restamps[id(node)])]
+        fed = [node.inputs[at] for at in node.clocks] if isinstance(node, Stateful) else node.inputs
+        found = {id(clock): (source, clock) for part in fed for source, clock in self.clocks_of(part)}
+        return list(found.values())
+
     @property
     def restamps(self) -> bool:
         """Whether a step takes event time anew, and so may find records bad."""

@@ -64,7 +64,9 @@ class Near:
         if self._ranks is not None:
             low, high = np.searchsorted(self._ranks, low), np.searchsorted(self._ranks, high, side="right") - 1
         first = np.searchsorted(self._packed, key * self._span + np.clip(low - self._low, 0, self._span - 1))
-        last = np.searchsorted(self._packed, key * self._span + np.clip(high - self._low, 0, self._span - 1), side="right")
+        last = np.searchsorted(
+            self._packed, key * self._span + np.clip(high - self._low, 0, self._span - 1), side="right"
+        )
         return first, np.maximum(first, last)
 
 

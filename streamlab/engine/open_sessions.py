@@ -13,6 +13,7 @@ import polars as pl
 
 from streamlab.engine.due import Due
 from streamlab.engine.key_index import KeyIndex, distinct
+from streamlab.engine.operator import of_keys
 from streamlab.engine.session_cut import NONE
 from streamlab.engine.session_lists import SessionLists
 from streamlab.engine.session_runs import SessionRuns, newest
@@ -46,12 +47,13 @@ class Sessions:
 
     def and_(self, other: Sessions) -> Sessions:
         """Return these and others."""
-        arrays = (np.concatenate(pair) for pair in zip(self._arrays, other._arrays, strict=True))
-        return Sessions(*arrays, pl.concat([self.kept, other.kept.select(self.kept.columns)]))
-
-    @property
-    def _arrays(self) -> tuple[Ints, ...]:
-        return self.key, self.lane, self.first, self.last
+        return Sessions(
+            np.concatenate([self.key, other.key]),
+            np.concatenate([self.lane, other.lane]),
+            np.concatenate([self.first, other.first]),
+            np.concatenate([self.last, other.last]),
+            pl.concat([self.kept, other.kept]),
+        )
 
 
 class OpenSessions:
@@ -103,6 +105,12 @@ class OpenSessions:
         """Return the slots of all sessions."""
         return np.flatnonzero(self._due_at != NONE)
 
+    def of(self, key: pl.DataFrame | None) -> Sessions:
+        """Return the sessions of keys; None: all. Looks through all of them."""
+        slots = self.all()
+        keys = self._index.keys(self._lists.key[slots]).with_columns(pl.Series(FIRST, slots))
+        return self.take(of_keys(keys, key)[FIRST].to_numpy())
+
     # --- changed ---
 
     def put(self, sessions: Sessions, slots: Ints) -> Ints:
@@ -112,7 +120,7 @@ class OpenSessions:
         slots[new] = self._take_free(int(new.sum()))
         self._lists.key[slots], self._lists.last[slots] = sessions.key, sessions.last
         self._lane[slots], self._first[slots] = sessions.lane, sessions.first
-        self._kept.put(slots, sessions.kept.select(self._kept.schema.names()))
+        self._kept.put(slots, sessions.kept)
         self._runs.change(slots)
         self._await(slots[new])
         return slots
@@ -136,7 +144,8 @@ class OpenSessions:
             if lane >= len(before):
                 continue
             times, slots = due.take(int(before[lane]))
-            slots = distinct(slots[self._due_at[slots] == times])
+            # a slot may have gone to another session since, and that may even be due at the same time
+            slots = distinct(slots[(self._due_at[slots] == times) & (self._lane[slots] == lane)])
             ends = self._lists.last[slots] < before[lane]
             closed.append(slots[ends])
             self._await(slots[~ends])
@@ -225,9 +234,10 @@ class OpenSessions:
 
     def estimated_size(self) -> int:
         """Return about how many bytes are held."""
-        arrays = (self._due_at, self._lane, self._first, self._free)
-        parts = (self._index, self._lists, self._kept, self._runs, *self._due.values())
-        return sum(array.nbytes for array in arrays) + sum(part.estimated_size() for part in parts)
+        arrays = sum(array.nbytes for array in (self._due_at, self._lane, self._first, self._free))
+        due = sum(due.estimated_size() for due in self._due.values())
+        numbers = arrays + due + self._lists.estimated_size() + self._runs.estimated_size()
+        return numbers + self._index.estimated_size() + self._kept.estimated_size()
 
     def oldest(self) -> int | None:
         """Return where the earliest session begins."""

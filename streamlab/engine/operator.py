@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -78,3 +78,28 @@ class Operator(Protocol):
     def holding(self) -> Holding:
         """Return how much is held."""
         ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """An operator that can tell what it holds of a key: `explain(key)` asks for it. Not every one has something to tell."""
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        """Return what is held of keys, a row for each window, or for each key; None: of all.
+
+        Grouping columns, values as they stand now, and `WINDOW_START` and `WINDOW_END` where there are windows. `LANE` is the task, where
+        there may be several.
+        """
+        ...
+
+
+def of_keys(frame: pl.DataFrame, key: pl.DataFrame | None) -> pl.DataFrame:
+    """Return the rows of keys; None, or a key without columns: all.
+
+    Examples
+    --------
+    >>> import polars as pl
+    >>> of_keys(pl.DataFrame({"k": ["a", None, "b"], "n": [1, 2, 3]}), pl.DataFrame({"k": ["b", None]})).rows()
+    [(None, 2), ('b', 3)]
+    """
+    return frame if key is None or not key.width else frame.join(key, on=key.columns, how="semi", nulls_equal=True)

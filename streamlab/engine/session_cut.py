@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from streamlab.engine.stream_time import NEVER
+from streamlab.engine.stream_time import NEVER, OPEN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,16 +47,13 @@ class Cut:
     group
         By piece: the number of its group, or NONE.
     key, first, last
-        By group. Groups are in order of key and time where `exact` is false.
-    exact
-        Whether some rows were gone through one by one.
+        By group.
     """
 
     group: Ints
     key: Ints
     first: Ints
     last: Ints
-    exact: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ def cut(pieces: Pieces, gap: int, horizon: Horizon) -> Cut:
         doubtful[stretch[failed]] = True
         at = order[doubtful[stretch]]
         group[at] = _one_by_one(pieces, at, group[at], gap, horizon)
-    return _groups(pieces, group, exact=bool(len(failed)))
+    return _groups(pieces, group)
 
 
 def _in_time(pieces: Pieces, gap: int) -> tuple[Ints, Bools, Ints]:
@@ -111,7 +108,7 @@ def _in_time(pieces: Pieces, gap: int) -> tuple[Ints, Bools, Ints]:
         joins = (key[1:] == key[:-1]) & (pieces.first[order][1:] <= ends[top[:-1] % len(ends)] + gap)
     origin = np.arange(len(order))
     origin[1:][end[1:] <= top[:-1]] = 0
-    return order, np.append(False, joins), np.maximum.accumulate(origin)  # noqa: FBT003  # the first joins none
+    return order, np.append(False, joins), np.maximum.accumulate(origin)
 
 
 def _failed(pieces: Pieces, order: Ints, joins: Bools, origin: Ints, horizon: Horizon) -> Ints:
@@ -181,16 +178,16 @@ def _merged(into: Ints) -> Ints:
     return into
 
 
-def _groups(pieces: Pieces, group: Ints, *, exact: bool) -> Cut:
-    """Number the groups that have a row, one after the other, and work out their bounds."""
+def _groups(pieces: Pieces, group: Ints) -> Cut:
+    """Return the groups that have a row, numbered one after the other, with their bounds."""
     used = np.zeros(int(group.max(initial=NONE)) + 2, np.bool_)
     used[group[pieces.open :]] = True
     used[NONE] = False
     number = np.where(used, np.cumsum(used) - 1, NONE)
     group = number[group]
     count, member = int(used.sum()), group != NONE
-    key, first, last = np.empty(count, np.int64), np.full(count, _ROOM), np.full(count, NEVER)
+    key, first, last = np.empty(count, np.int64), np.full(count, OPEN), np.full(count, NEVER)
     key[group[member]] = pieces.key[member]
     np.minimum.at(first, group[member], pieces.first[member])
     np.maximum.at(last, group[member], pieces.last[member])
-    return Cut(group, key, first, last, exact)
+    return Cut(group, key, first, last)

@@ -87,7 +87,8 @@ class SessionLists:
         rest = mine[~near]
         rest = rest[np.argsort(self.last[rest])]
         older[which[place[self.key[rest]]]] = rest  # of several the last one written stays
-        return mine[near]
+        found: Ints = mine[near]
+        return found
 
     def link(self, keys: Ints, older: Ints, sessions: Ints) -> None:
         """Let the lists of distinct keys be these sessions, in any order, and then the rest of the old list from `older` on."""
@@ -100,7 +101,7 @@ class SessionLists:
         self._newer[sessions[:-1][same]] = sessions[1:][same]
         self._head[keys] = older
         self._newer[older[older != NONE]] = NONE
-        begins, ends = np.append(True, ~same)[: len(key)], np.append(~same, True)[: len(key)]  # noqa: FBT003  # the first and the last
+        begins, ends = np.append(True, ~same)[: len(key)], np.append(~same, True)[: len(key)]
         oldest, newest = sessions[begins], sessions[ends]
         rest = self._head[key[begins]]
         self._older[oldest] = rest

@@ -80,7 +80,7 @@ class SessionRuns:
         self.next = number + 1
 
     def _leave(self, slots: Ints) -> None:
-        """The newest rows of slots are in no run any more."""
+        """Let the newest rows of slots be in no run any more."""
         of = self._of[slots]
         self._of[slots] = NONE
         numbers, counts = np.unique(of[of != NONE], return_counts=True)

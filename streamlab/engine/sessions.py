@@ -113,7 +113,7 @@ class SessionWindows:
         parts = self._partials.join(fresh, self._with_keys(held), found.group[: len(old.key)][inside])
         lanes = np.zeros(len(found.key), np.int64)
         lanes[group[at]] = lane[at]
-        return Sessions(found.key, lanes, found.first, found.last, parts)
+        return Sessions(found.key, lanes, found.first, found.last, parts.select(self._partials.schema.names()))
 
     def _with_keys(self, sessions: Sessions) -> pl.DataFrame:
         """Return what is kept of sessions, with those grouping columns that an aggregation reads."""
@@ -149,7 +149,9 @@ class SessionWindows:
         at = np.flatnonzero(group != NONE)
         turn[group[at]] = at  # of several the last one written stays
         into = found.group[: len(old.key)]
-        moved = (into != NONE) & ((old.first != new.first[into]) | (old.last != new.last[into]))
+        inside = into != NONE
+        old, into = old.where(inside), into[inside]
+        moved = (old.first != new.first[into]) | (old.last != new.last[into])
         if not moved.any():
             return rows.take(np.argsort(turn))
         gone = old.where(moved)
@@ -183,6 +185,10 @@ class SessionWindows:
     def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
         self._arrived, self._before = progress["arrived"], np.array(progress["before"], np.int64)
         self._open.load(frames, progress["runs"], LANE if self.laned else None, self._before)
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        rows = self._rows(self._open.of(key))
+        return rows.data.with_columns(pl.Series(LANE, rows.partition)).sort(WINDOW_START)
 
     def holding(self) -> Holding:
         count = len(self._open)

@@ -16,14 +16,15 @@ from streamlab.engine.aggregates import LANE
 from streamlab.engine.batch import MADE, Rows, empty
 from streamlab.engine.covering import times
 from streamlab.engine.due import Due
-from streamlab.engine.key_index import distinct
 from streamlab.engine.near import Near
 from streamlab.engine.operator import Changes, Holding, Output
+from streamlab.engine.sliding_blocks import blocks
+from streamlab.engine.sliding_blocks import members as block_members
 from streamlab.engine.sliding_judge import Judged, judge, left_end, none_late
 from streamlab.engine.sliding_partials import SlidingPartials
 from streamlab.engine.sliding_rows import SlidingRows
 from streamlab.engine.sliding_windows import Held, Windows, bounded, changed
-from streamlab.engine.stream_time import NEVER, OPEN
+from streamlab.engine.stream_time import NEVER, OPEN, grown
 from streamlab.plan.schema import WINDOW_END, WINDOW_START
 from streamlab.plan.windows import Sliding
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from streamlab.engine.batch import Ints
     from streamlab.engine.watermark import Laned, Merged
     from streamlab.plan.aggregate import Aggregate
+
+BLOCKS_PAY = 8
+"""In how many windows a row must be on average for it to pay that rows are put together in blocks first."""
 
 
 class _Sliding:
@@ -87,7 +91,7 @@ class _Sliding:
         if not len(numbers):
             return
         lanes = self._rows.lane(self._rows.slot[numbers])
-        for lane in np.unique(lanes):
+        for lane in np.flatnonzero(np.bincount(lanes)):
             mine = lanes == lane
             dues.setdefault(int(lane), Due()).put(ends[mine], numbers[mine])
 
@@ -112,15 +116,21 @@ class _Sliding:
 
     def _values(self, held: Held, windows: Windows) -> tuple[pl.DataFrame, Ints]:
         """Return the rows of windows that are not empty, tasks among the columns, and the newest event time in each."""
+        values, newest = [self._partials.nothing], [np.empty(0, np.int64)]
+        found = [np.empty(0, np.int64)]
         parts = self._rows.partials(held.numbers)
         if self._partials.spelled:
             parts = parts.hstack(self._rows.keys(held.slots[held.near.key]).select(self._partials.spelled))
-        values, found, newest = [self._partials.nothing], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for which, at in windows.members(held.since):
+        time = held.near.time
+        members = windows.members(held.since)
+        if windows.pairs > BLOCKS_PAY * len(time) and not self._partials.keeps_rows:
+            parts, time = blocks(parts, held, self._partials.doubled)
+            members = iter([block_members(windows, held.since)])
+        for which, at in members:
             values.append(self._partials.join(parts, which, at))
-            last = np.flatnonzero(np.diff(which, append=-1))
-            found.append(which[last])
-            newest.append(held.near.time[at[last]])
+            first = np.flatnonzero(np.diff(which, prepend=-1))
+            found.append(which[first])
+            newest.append(np.maximum.reduceat(time[at], first) if len(first) else first)
         windows = windows.where(np.concatenate(found))
         keys = self._rows.keys(held.slots[windows.key])
         bounds = times(WINDOW_START, windows.start), times(WINDOW_END, windows.start + windows.size)
@@ -142,6 +152,18 @@ class _Sliding:
         numbers = np.concatenate([np.empty(0, np.int64), *(self._rows.load(name, frame) for name, frame in frames)])
         self._watch(numbers)
         self._rows.drop(self._taken(self._leaving))
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        slots = self._rows.find(key)
+        rows = self._held(slots, np.full(len(slots), NEVER), np.full(len(slots), OPEN))
+        nothing = empty(self._step.schema).data.with_columns(pl.lit(0, pl.Int64).alias(LANE))
+        if not len(rows.numbers):
+            return nothing
+        data, _ = self._values(rows, changed(rows, np.ones(len(rows.numbers), np.bool_), self.window))
+        lane = data[LANE].to_numpy()
+        closed = grown(self._closed, int(lane.max(initial=0)) + 1, NEVER)[lane]
+        still = data[WINDOW_END].dt.epoch("ms").to_numpy() >= closed
+        return data.select(nothing.columns).filter(pl.Series(still)).sort(WINDOW_START)
 
     def holding(self) -> Holding:
         size = self._rows.estimated_size() + sum(due.estimated_size() for due in self._leaving.values())
@@ -176,15 +198,15 @@ class FinalSliding(_Sliding):
         """Return the windows that end with some rows, and those that begin right after others."""
         if not len(ending) + len(leaving):
             return empty(self._step.schema)
-        slots = self._rows.slot[np.concatenate([ending, leaving])]
-        times = self._rows.time
-        starts = np.concatenate([left_end(times[ending], self.window) - self.window.size, times[leaving] + 1])
-        touched = distinct(slots)
-        named = Near(np.searchsorted(touched, slots), starts)
-        key, start = named.key[named.begins], named.time[named.begins]
-        first, last = np.flatnonzero(np.diff(key, prepend=-1)), np.flatnonzero(np.diff(key, append=-1))
-        held = self._held(touched, start[first], start[last] + self.window.size)
-        data, _ = self._values(held, bounded(held, key, start, self.window.size))
+        time, size = self._rows.time, self.window.size
+        starts = np.concatenate([left_end(time[ending], self.window) - size, time[leaving] + 1])
+        named = Near(self._rows.slot[np.concatenate([ending, leaving])], starts)
+        begins = named.begins
+        slots, start = named.key[begins], named.time[begins]
+        first, last = _ends(slots)
+        held = self._held(slots[first], start[first], start[last] + size)
+        key = np.repeat(np.arange(len(first)), last - first + 1)
+        data, _ = self._values(held, bounded(held, key, start, size))
         data = data.sort(WINDOW_START, *self._step.by, LANE)
         return self._made(data, data[WINDOW_END].cast(pl.Int64).to_numpy())
 
@@ -210,7 +232,7 @@ class SlidingUpdates(_Sliding):
 
     def _changed(self, fresh: Ints) -> Rows:
         slots, time, reach = self._rows.slot[fresh], self._rows.time[fresh], self.window.size + 1
-        first, last = np.flatnonzero(np.diff(slots, prepend=-1)), np.flatnonzero(np.diff(slots, append=-1))
+        first, last = _ends(slots)
         held = self._held(slots[first], time[first] - reach, time[last] + reach)
         new = np.zeros(len(self._rows.time), np.bool_)
         new[fresh] = True
@@ -219,3 +241,8 @@ class SlidingUpdates(_Sliding):
 
     def close(self) -> Rows:
         return empty(self._step.schema)
+
+
+def _ends(sorted_numbers: Ints) -> tuple[Ints, Ints]:
+    """Return where each distinct number stands first and last."""
+    return np.flatnonzero(np.diff(sorted_numbers, prepend=-1)), np.flatnonzero(np.diff(sorted_numbers, append=-1))

@@ -107,7 +107,7 @@ def judge(
 
 def _held(time: Ints, slots: Ints, since: Ints, window: Sliding, kept: SlidingRows) -> Bools:
     """Return which rows find a window: those late for their own need a row before them that has one, or a later row's own."""
-    held = since == 0
+    held: Bools = since == 0
     unsure = np.flatnonzero(~held)
     if not len(unsure):
         return held

@@ -60,7 +60,7 @@ class SlidingPartials:
         arrival
             Number of each row in order of arrival.
         """
-        own = [pl.Series(_GROUP, group).set_sorted(), pl.Series(SEQUENCE, arrival)]
+        own = [pl.Series(_GROUP, group), pl.Series(SEQUENCE, arrival)]
         data = pl.DataFrame([*(rows[name] for name in self._read), *own])
         if self.keeps_rows:
             return data.select(*self._aggregates.columns, SEQUENCE)
@@ -78,9 +78,14 @@ class SlidingPartials:
         at
             Positions of parts, one for each of these.
         """
-        pairs = parts[at].with_columns(pl.Series(WINDOW, window).set_sorted())
+        pairs = parts[at].with_columns(pl.Series(WINDOW, window))
         if self.keeps_rows:
             rows = pairs.sort(WINDOW, SEQUENCE)
             return rows.group_by(WINDOW, maintain_order=True).agg(self._aggregates.values).drop(WINDOW)
         whole = pairs.group_by(WINDOW, maintain_order=True).agg(self._aggregates.together)
         return whole.select(self._aggregates.values)
+
+    def doubled(self, parts: pl.DataFrame) -> pl.DataFrame:
+        """Return partial results of two parts each: the first two, the next two, ..."""
+        pairs = parts.with_columns(pl.Series(WINDOW, np.arange(parts.height) // 2))
+        return pairs.group_by(WINDOW, maintain_order=True).agg(self._aggregates.together).drop(WINDOW)

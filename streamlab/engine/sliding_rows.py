@@ -15,7 +15,7 @@ import polars as pl
 
 from streamlab.engine.aggregates import LANE, TIME
 from streamlab.engine.key_index import KeyIndex
-from streamlab.engine.operator import Changes
+from streamlab.engine.operator import Changes, of_keys
 from streamlab.engine.slot_frame import SlotFrame, grown
 from streamlab.engine.slot_lists import SlotLists
 from streamlab.plan.schema import RESERVED
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SINCE = f"{RESERVED}since"
 _FEW = 1_000  # keys without rows that are not worth a sweep
+_LARGE = 16  # a run with this part of all rows is large
 
 
 @dataclass(slots=True)
@@ -72,6 +73,11 @@ class SlidingRows:
         self._lane[slots], self._known[slots] = keys[LANE].to_numpy(), True
         return slots
 
+    def find(self, key: pl.DataFrame | None) -> Ints:
+        """Return the slots of keys, in all tasks; None: of all. Looks through all of them."""
+        known = np.flatnonzero(self._known)
+        return of_keys(self._index.keys(known).with_columns(pl.Series(TIME, known)), key)[TIME].to_numpy()
+
     def keys(self, slots: Ints) -> pl.DataFrame:
         """Return the columns of the keys of slots."""
         return self._index.keys(slots)
@@ -113,7 +119,7 @@ class SlidingRows:
         numbers = np.concatenate([np.empty(0, np.int64), *self._fresh])
         numbers, self._fresh = numbers[self._alive[numbers]], []
         lanes = self._lane[self.slot[numbers]]
-        put = dict(self._fold(int(lane), numbers[lanes == lane]) for lane in np.unique(lanes))
+        put = dict(self._fold(int(lane), numbers[lanes == lane]) for lane in np.flatnonzero(np.bincount(lanes)))
         drop, self._dropped = self._dropped, []
         return Changes(put, drop)
 
@@ -181,9 +187,10 @@ class SlidingRows:
             self._known[empty] = False
 
     def _fold(self, lane: int, numbers: Ints) -> tuple[str, pl.DataFrame]:
-        """Make one run of new rows, and of older runs that they outgrow: a logarithmic number of runs stays."""
+        """Make one run of new rows, and of older runs that they outgrow; a large one stays as it is, for it will go whole."""
         runs = self._runs.setdefault(lane, [])
-        while runs and len(runs[-1].numbers) < 2 * len(numbers):
+        large = sum(len(run.numbers) for run in runs) // _LARGE
+        while runs and len(runs[-1].numbers) < min(2 * len(numbers), large):
             older = runs.pop()
             self._dropped.append(older.name)
             numbers = np.concatenate([older.numbers[self._alive[older.numbers]], numbers])

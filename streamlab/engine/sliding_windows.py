@@ -45,6 +45,11 @@ class Windows:
         """Return those where `mask` is true, or those at some positions."""
         return Windows(self.size, self.key[mask], self.start[mask], self.first[mask], self.last[mask])
 
+    @property
+    def pairs(self) -> int:
+        """How many pairs of window and row there are, each row between the bounds counted."""
+        return int((self.last - self.first).sum())
+
     def members(self, since: Ints) -> Iterator[tuple[Ints, Ints]]:
         """Yield pairs of window and row by position, some windows at once: rows between a window's bounds that are in time for it."""
         counts = self.last - self.first
@@ -90,11 +95,22 @@ def changed(held: Held, fresh: Bools, window: Sliding) -> Windows:
     # one that only follows new rows was not there before; one that ends with a new row holds it
     follows = np.concatenate([np.zeros(int(own.sum()), np.bool_), new])
     opens = np.logical_and.reduceat(follows[named.order], begins) & (windows.last > windows.first)
-    upto = np.concatenate([[0], np.cumsum(fresh)])
-    holds = upto[windows.last] > upto[windows.first]
-    if held.since.any():
-        some = np.flatnonzero(holds)
-        holds[:] = False
-        for which, rows in windows.where(some).members(held.since):
-            holds[some[which[fresh[rows]]]] = True
-    return windows.where(opens | holds)
+    return windows.where(opens | _hold(windows, fresh & (held.since == 0)) | _hold_late(windows, fresh, held.since))
+
+
+def _hold(windows: Windows, rows: Bools) -> Bools:
+    """Return which windows have some of these rows between their bounds."""
+    upto = np.concatenate([[0], np.cumsum(rows)])
+    found: Bools = upto[windows.last] > upto[windows.first]
+    return found
+
+
+def _hold_late(windows: Windows, fresh: Bools, since: Ints) -> Bools:
+    """Return which windows have some of the rows that are not in all windows: each is looked at alone."""
+    late = fresh & (since > 0)
+    upto = np.concatenate([[0], np.cumsum(late)])
+    first, count = upto[windows.first], upto[windows.last] - upto[windows.first]
+    which, row = np.repeat(np.arange(len(first)), count), spread(first, count)
+    found = np.zeros(len(first), np.bool_)
+    found[which[since[late][row] <= windows.start[which] + windows.size]] = True
+    return found

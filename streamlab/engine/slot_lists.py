@@ -39,7 +39,9 @@ class SlotLists:
         """Return the numbers of slots, one list after the other, and the position in `slots` that each comes from."""
         self._hold(slots)
         counts = self._count[slots]
-        return np.repeat(np.arange(len(slots)), counts), self._numbers[spread(self._start[slots], counts)].astype(np.int64)
+        return np.repeat(np.arange(len(slots)), counts), self._numbers[spread(self._start[slots], counts)].astype(
+            np.int64
+        )
 
     def has(self, slots: Ints) -> Bools:
         """Return which slots have a list that is not empty."""

@@ -48,8 +48,9 @@ class TimeIndex:
             return
         self._widen(slots, times)
         packed = self._pack(slots, times)
-        order = np.argsort(packed, kind="stable")
-        packed, rows = packed[order], rows[order]
+        if (packed[1:] < packed[:-1]).any():
+            order = np.argsort(packed, kind="stable")
+            packed, rows = packed[order], rows[order]
         while self._runs and 2 * len(rows) > len(self._runs[-1][1]):
             older = self._runs.pop()
             packed, rows = np.concatenate([older[0], packed]), np.concatenate([older[1], rows])
@@ -117,8 +118,11 @@ class TimeIndex:
 
     def _needles(self, slots: Ints, low: Ints, high: Ints) -> tuple[Ints, Packed, Packed]:
         """Return the order in which to ask, and both bounds in that order: sorted needles walk a run once instead of jumping about in it."""
-        order = np.argsort(slots, kind="stable")
-        slots, low, high = slots[order], np.maximum(low[order], 0), high[order]
+        order = np.arange(len(slots))
+        if (slots[1:] < slots[:-1]).any():
+            order = np.argsort(slots, kind="stable")
+            slots, low, high = slots[order], low[order], high[order]
+        low = np.maximum(low, 0)
         if not self._wide:
             high = np.minimum(high, _FURTHEST)
             low = np.minimum(low, _FURTHEST + 1)
@@ -149,5 +153,8 @@ class TimeIndex:
 def _slices(packed: Packed, lows: Packed, highs: Packed) -> tuple[Ints, Ints]:
     """Return where each range begins in a run, and how many rows are in it."""
     first = np.searchsorted(packed, lows)
-    last = np.searchsorted(packed, highs, side="right")
-    return first, np.maximum(last - first, 0)
+    count = np.zeros(len(first), np.int64)
+    hit = np.flatnonzero(packed[np.minimum(first, len(packed) - 1)] <= highs)
+    hit = hit[first[hit] < len(packed)]
+    count[hit] = np.searchsorted(packed, highs[hit], side="right") - first[hit]
+    return first, np.maximum(count, 0)

@@ -16,7 +16,7 @@ import polars as pl
 from streamlab.engine.aggregates import LANE, WINDOW, compile_aggregates
 from streamlab.engine.batch import MADE, Rows, empty
 from streamlab.engine.covering import Fixed, bounds, closed_by, covering, judge, spread, starts_of
-from streamlab.engine.operator import Changes, Holding, Output
+from streamlab.engine.operator import Changes, Holding, Output, of_keys
 from streamlab.engine.panes import Panes
 from streamlab.engine.slot_frame import own_texts
 from streamlab.engine.stream_time import NEVER, OPEN, grown
@@ -99,9 +99,10 @@ class FinalWindows:
         lead = [pl.Series(WINDOW, starts), *([pl.Series(LANE, lane[at])] if self.laned else [])]
         lead += [pl.Series(SEQUENCE, self._arrived + at)] if self._aggregates.sequenced else []
         columns = rows.data.select(*self._step.by, *self._aggregates.columns)
-        whole = len(at) == rows.height and at[0] == 0 and at[-1] == rows.height - 1
-        data = columns if whole else columns[at]
-        return own_texts(self._aggregates.split(data.with_columns(lead) if columns.width else pl.DataFrame(lead)))
+        if not columns.width:
+            return self._aggregates.split(pl.DataFrame(lead))
+        every = len(at) == rows.height and bool((np.diff(at) > 0).all())  # a copy less in most batches
+        return own_texts(self._aggregates.split((columns if every else columns[at]).hstack(lead)))
 
     def _emit(self, closed: Ints, direct: pl.DataFrame | None) -> Rows:
         """Close the windows up to a start, by lane: from their panes, and from rows that go to them directly."""
@@ -164,6 +165,17 @@ class FinalWindows:
         self._panes.sequence, self._arrived = progress["sequence"], progress["arrived"]
         self._closed = np.array(progress["closed"], np.int64)
         self._panes.load(frames)
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        found = [empty(self._step.schema).data.with_columns(pl.lit(0, pl.Int64).alias(LANE))]
+        for start, lane in self._due(np.full(max(self._panes.lanes(), default=-1) + 1, OPEN)):
+            panes = self._panes.starts(lane, start, start + self.window.size)
+            parts = [of_keys(part, key) for pane in panes for part in self._panes.parts(lane, pane)]
+            if any(part.height for part in parts):
+                values = self._finish([part.with_columns(pl.lit(start, pl.Int64).alias(WINDOW)) for part in parts])
+                values = values.with_columns(bounds(values[WINDOW].to_numpy(), self.window))
+                found.append(values.with_columns(pl.lit(lane, pl.Int64).alias(LANE)).select(found[0].columns))
+        return pl.concat(found)
 
     def holding(self) -> Holding:
         """Count the windows that are open, with the oldest of them."""

@@ -28,12 +28,13 @@ _MOST = 1 << 17
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """Some rows: what they are, and their times, tasks and numbers, in ascending order of number."""
+    """Some rows: what they are, and their times, lanes, numbers, in ascending order, and the slots of their keys; -1: not known."""
 
     data: pl.DataFrame
     time: Ints
     lane: Ints
     number: Ints
+    slot: Ints
     name: str | None = None  # in the last checkpoint
 
     @property
@@ -50,7 +51,7 @@ class Block:
     def filter(self, mask: Bools) -> Block:
         """Return the rows where `mask` is true, with texts of their own."""
         data = own_texts(self.data.filter(pl.Series(mask)))
-        return Block(data, self.time[mask], self.lane[mask], self.number[mask])
+        return Block(data, self.time[mask], self.lane[mask], self.number[mask], self.slot[mask])
 
     def frame(self) -> pl.DataFrame:
         """Return what a checkpoint keeps."""
@@ -61,8 +62,8 @@ class Block:
 def _joined(blocks: Sequence[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
-    time, lane, number = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("time", "lane", "number"))
-    return Block(pl.concat([block.data for block in blocks], rechunk=True), time, lane, number)
+    arrays = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("time", "lane", "number", "slot"))
+    return Block(pl.concat([block.data for block in blocks], rechunk=True), *arrays)
 
 
 class TimedRows:
@@ -97,12 +98,12 @@ class TimedRows:
     def __len__(self) -> int:
         return sum(block.height for block in self.blocks)
 
-    def append(self, data: pl.DataFrame, time: Ints, lane: Ints) -> Ints:
+    def append(self, data: pl.DataFrame, time: Ints, lane: Ints, slot: Ints | None = None) -> Ints:
         """Take in rows in order of arrival and return their numbers."""
         number = np.arange(self.next, self.next + data.height)
         self.next += data.height
         if data.height:
-            self.blocks.append(Block(data, time, lane, number))
+            self.blocks.append(Block(data, time, lane, number, np.full(len(number), -1) if slot is None else slot))
         return number
 
     def settle(self, stays: Bools) -> None:
@@ -132,11 +133,11 @@ class TimedRows:
             return taken[0]
         return rows_at(pl.concat(taken, rechunk=True), place)
 
-    def times(self, numbers: Ints) -> Ints:
-        """Return the times of rows by number."""
-        found = np.empty(len(numbers), np.int64)
+    def slots(self, numbers: Ints) -> Ints:
+        """Return the slots of the keys of rows by number."""
+        found = np.full(len(numbers), -1)
         for block, at in self._touched(numbers):
-            found[at] = block.time[block.places(numbers[at])]
+            found[at] = block.slot[block.places(numbers[at])]
         return found
 
     def _touched(self, numbers: Ints) -> Iterable[tuple[Block, Ints]]:
@@ -202,7 +203,7 @@ class TimedRows:
         for name, pieces in parts.items():
             whole = pl.concat(pieces).sort(_NUMBER)
             time, lane, number = (whole[column].to_numpy().copy() for column in (_TIME, _LANE, _NUMBER))
-            self.blocks.append(Block(whole.select(self.schema.names()), time, lane, number, name))
+            self.blocks.append(Block(whole.select(self.schema.names()), time, lane, number, np.full(len(time), -1), name))
         self.blocks.sort(key=lambda block: int(block.number[0]))
 
     def estimated_size(self) -> int:

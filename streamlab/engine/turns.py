@@ -6,12 +6,13 @@ watermark right after it, not by the one at the end of the batch; the end is ask
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
 
-from streamlab.engine.batch import Rows
+from streamlab.engine.batch import MADE, Rows
 from streamlab.engine.stream_time import NEVER, OPEN
 from streamlab.engine.watermark import Laned
 
@@ -22,36 +23,60 @@ if TYPE_CHECKING:
 END = OPEN
 """After every arrival index: the watermark moved with no record, by the wall clock."""
 
-_NO_COLUMNS = pl.DataFrame()
 
+class Turns:
+    """The records of a batch, over all inputs of an operator, by turn: their place in the order of arrival.
 
-def reached(watermarks: Merged | Laned, index: Ints, lane: Ints) -> Ints:
-    """Return the watermark at the turn of each record: right after it; for rows that an operator made, before the batch."""
-    return watermarks.at(Rows(_NO_COLUMNS, index, lane, index, index), lane)
+    Parameters
+    ----------
+    watermarks
+        Those of the operator over the batch.
+    index, lane
+        Of each record, by turn: where it arrived, and its lane.
+    """
 
+    def __init__(self, watermarks: Merged | Laned, index: Ints, lane: Ints) -> None:
+        self._watermarks, self.index, self.lane = watermarks, index, lane
 
-def passed(watermarks: Merged | Laned, deadline: Ints, index: Ints, lane: Ints) -> Bools:
-    """Return which deadlines are before the watermark at the turn of their record."""
-    found: Bools = deadline < watermarks.after[lane]
-    suspects = np.flatnonzero(found)
-    if len(suspects):
-        found[suspects] = deadline[suspects] < reached(watermarks, index[suspects], lane[suspects])
-    return found
+    @cached_property
+    def watermark(self) -> Ints:
+        """The watermark at each turn: right after the record; for rows that an operator made, before the batch."""
+        watermarks = self._watermarks
+        if isinstance(watermarks, Laned):
+            none = pl.DataFrame()
+            return watermarks.at(Rows(none, self.index, self.lane, self.index, self.index), self.lane)
+        reached = watermarks.low(self.index)
+        reached[self.index == MADE] = watermarks.before[0]
+        return reached
 
-
-def moments_of(watermarks: Merged | Laned, deadline: Ints, lane: Ints) -> Ints:
-    """Return the arrival index of the record that moved the watermark past each deadline, which it has passed by the end of the batch."""
-    found = np.full(len(deadline), END, np.int64)
-    if not len(deadline):
+    def passed(self, deadline: Ints, turn: Ints) -> Bools:
+        """Return which deadlines are before the watermark at a turn."""
+        found: Bools = deadline < self._watermarks.after[self.lane[turn]]
+        suspects = np.flatnonzero(found)
+        if len(suspects):
+            found[suspects] = deadline[suspects] < self.watermark[turn[suspects]]
         return found
-    source = watermarks.signal if isinstance(watermarks, Laned) else watermarks
-    moments = np.unique(source.moments)
-    for one in np.unique(lane).tolist():
-        mine = np.flatnonzero(lane == one)
-        at = np.searchsorted(_line(watermarks, one, moments), deadline[mine], side="right")
-        within = at < len(moments)
-        found[mine[within]] = moments[at[within]]
-    return found
+
+    def moments(self, deadline: Ints, lane: Ints) -> Ints:
+        """Return where the record arrived that moved the watermark past each deadline, which it has passed by the end of the batch."""
+        found = np.full(len(deadline), END, np.int64)
+        if not len(deadline):
+            return found
+        watermarks = self._watermarks
+        source = watermarks.signal if isinstance(watermarks, Laned) else watermarks
+        moments = np.sort(source.moments, kind="stable")
+        for one in np.flatnonzero(np.bincount(lane)).tolist():
+            mine = np.flatnonzero(lane == one)
+            at = np.searchsorted(_line(watermarks, one, moments), deadline[mine], side="right")
+            within = at < len(moments)
+            found[mine[within]] = moments[at[within]]
+        return found
+
+    def places(self, moments: Ints) -> Ints:
+        """Return the turn before which something happens that a record has set off: before its own, but after rows that operators made."""
+        return np.where(
+            moments == MADE, np.searchsorted(self.index, moments, side="right"), np.searchsorted(self.index, moments)
+        )
 
 
 def _line(watermarks: Merged | Laned, lane: int, moments: Ints) -> Ints:

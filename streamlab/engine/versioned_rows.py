@@ -45,7 +45,9 @@ class VersionedRows:
         self._keys, self._values = keys, values
         self._newest = KeyedRows(keys, pl.Schema({**values, VERSION: pl.Int64(), GONE: pl.Boolean()}))
         self._history = History()
-        self._deletions: list[tuple[Ints, Ints, Ints]] = []  # slots, lanes and times of keys whose newest version is one
+        self._deletions: list[
+            tuple[Ints, Ints, Ints]
+        ] = []  # slots, lanes and times of keys whose newest version is one
 
     def answer(self, asked: Asked | None, table: Arrived, horizons: Horizons | None) -> Found | None:
         parts: list[tuple[Bools, Found]] = []
@@ -72,7 +74,7 @@ class VersionedRows:
         at = np.flatnonzero(table.time <= horizons.after[lanes])
         if not at.size:
             return None
-        horizon = horizons.at(lanes[at], table.turn[at])
+        horizon = horizons.at(lanes[at], table.turn[at] - 1)  # as of the record before
         at, horizon = at[table.time[at] <= horizon], horizon[table.time[at] <= horizon]
         if not at.size:
             return None
@@ -93,7 +95,7 @@ class VersionedRows:
         lanes = _lanes(row.keys)
         newest = self._newest.get(row.keys)[0]
         time = newest[VERSION].fill_null(NEVER).to_numpy()
-        gone = newest[GONE].fill_null(value=False).to_numpy() & (time <= horizons.at(lanes, row.turn))
+        gone = newest[GONE].fill_null(value=False).to_numpy() & (time <= horizons.at(lanes, row.turn - 1))
         self._delete(self._newest.slots_of(row.keys, insert=False)[gone], row.keys.filter(pl.Series(gone)))
 
     def _delete(self, slots: Ints, keys: pl.DataFrame) -> None:
@@ -153,9 +155,9 @@ class VersionedRows:
         slots = self._newest.slots_of(table.keys, insert=True)
         order = np.lexsort((table.turn, table.time, slots))
         slots, times = slots[order], table.time[order]
-        stays = np.append((np.diff(slots) != 0) | (np.diff(times) != 0), True)  # noqa: FBT003  # an array's value
+        stays = np.append((np.diff(slots) != 0) | (np.diff(times) != 0), True)
         order, slots, times = order[stays], slots[stays], times[stays]
-        last = np.append(np.diff(slots) != 0, True)  # noqa: FBT003  # an array's value
+        last = np.append(np.diff(slots) != 0, True)
         held = self._newest.get_slots(slots)
         had = self._newest.has(slots)
         newest = held[VERSION].fill_null(NEVER).to_numpy()
@@ -191,7 +193,9 @@ class VersionedRows:
         due = times <= horizon[lanes]
         self._deletions = [(slots[~due], lanes[~due], times[~due])]
         newest = self._newest.get_slots(slots[due])
-        still = newest[GONE].fill_null(value=False).to_numpy() & (newest[VERSION].fill_null(NEVER).to_numpy() == times[due])
+        still = newest[GONE].fill_null(value=False).to_numpy() & (
+            newest[VERSION].fill_null(NEVER).to_numpy() == times[due]
+        )
         if still.any():
             dead = np.unique(slots[due][still])
             self._delete(dead, self._newest.keys_of(dead))
@@ -207,9 +211,7 @@ class VersionedRows:
 
     def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
         parts = list(frames)
-        self._newest.load(
-            (int(name.removeprefix(_NEWEST)), frame) for name, frame in parts if name.startswith(_NEWEST)
-        )
+        self._newest.load((int(name.removeprefix(_NEWEST)), frame) for name, frame in parts if name.startswith(_NEWEST))
         self._history.load(((name, frame) for name, frame in parts if name.startswith(_OLDER)), self._place)
         self._history.sequence = progress["sequence"]
         deleted = self._newest.frame().filter(GONE)

@@ -100,7 +100,7 @@ class Waiting:
 
     def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
         """Go on from frames and progress of a checkpoint."""
-        self._sequence, self._left = progress["sequence"], {lane: limit for lane, limit in progress["left"]}
+        self._sequence, self._left = progress["sequence"], dict(progress["left"])
         parts: dict[str, list[pl.DataFrame]] = {}
         for name, frame in frames:
             parts.setdefault(name, []).append(frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,8 @@ from streamlab.connect.cluster import Cluster
 from streamlab.engine.event_time import event_times
 from streamlab.errors import BrokerError, StreamlabError, UnknownTopicError
 from streamlab.export.service import reach
-from streamlab.runtime import resources
+from streamlab.plan.copartition import uneven
+from streamlab.runtime import promises, resources
 from streamlab.runtime.decoding import FORMATS
 from streamlab.state.folders import STATE_FILE
 from streamlab.state.snapshot import read_head
@@ -53,9 +55,18 @@ def findings(plan: Plan) -> Iterator[_Finding]:
         yield True, f"broker {cluster.bootstrap}: cluster {cluster.cluster_id()}"
     for source in plan.sources:
         yield from _source(source)
+    yield from ((False, problem) for problem in uneven(plan, dict(_partitions(plan))))
     for sink in plan.sinks:
         yield from _sink(sink, cluster)
     yield from _state(plan)
+
+
+def _partitions(plan: Plan) -> Iterator[tuple[str, int]]:
+    """Yield how many partitions each topic has; one that is not there has been found already."""
+    for source in plan.sources:
+        if isinstance(source.origin, Cluster):
+            with contextlib.suppress(UnknownTopicError):
+                yield source.topic, source.origin.partitions(source.topic)
 
 
 def _source(source: Source) -> Iterator[_Finding]:
@@ -97,22 +108,18 @@ def _sample(source: Source, sample: pl.DataFrame) -> Iterator[_Finding]:
             bad < decoded.rows.height,
             f"{step}: event times {source.event_time!r} of {decoded.rows.height:,} records: {said}",
         )
-    if source.promised_key is not None and decoded.rows.height:
+    if source.key is not None and decoded.rows.height:
         yield _promise(source, decoded.rows, good)
 
 
 def _promise(source: Source, rows: pl.DataFrame, records: pl.DataFrame) -> _Finding:
     """Whether rows that are equal in the promised column share a partition."""
-    key = source.promised_key or ""
-    placed = rows.select(pl.col(key).alias("key")).with_columns(records["partition"].alias("partition"))
-    spread = placed.group_by("key").agg(pl.col("partition").unique().sort()).filter(pl.col("partition").list.len() > 1)
-    promise = f"topic {source.topic!r}: key={key!r}"
-    if spread.is_empty():
-        return True, f"{promise}: no value is in two partitions, among {rows.height:,} records"
-    first = spread.sort("key").row(0)
-    return False, (
-        f"{promise}: {first[0]!r} is in partitions {first[1]}, so windows by it would come out in parts; send records keyed by it, "
-        "or leave key= out"
+    found = promises.broken(source, rows, records["partition"])
+    if found is not None:
+        return False, found
+    return (
+        True,
+        f"topic {source.topic!r}: key={source.key!r}: no value is in two partitions, among {rows.height:,} records",
     )
 
 

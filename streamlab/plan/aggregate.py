@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from streamlab.durations import text
 from streamlab.errors import PlanError, did_you_mean
 from streamlab.plan import approx
 from streamlab.plan import schema as schemas
 from streamlab.plan.aggregations import by_arrival, keeps_rows
 from streamlab.plan.expressions import PlanExpr, expand, is_aggregating
 from streamlab.plan.stateful import Stateful
+from streamlab.plan.windows import Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,6 +36,7 @@ class Aggregate(Stateful):
     aggs: tuple[PlanExpr, ...]
     emit: str = "final"
     given_name: str | None = None
+    ttl: int | None = None  # milliseconds that a group without a window lives untouched; None: for ever
     label = "agg"
 
     def check(self) -> None:
@@ -83,6 +86,11 @@ class Aggregate(Stateful):
         return self.emit == "updates" or self.window is None
 
     @property
+    def retracts(self) -> bool:
+        # the bounds of a session change, and then its old row goes
+        return self.is_table and (self.ttl is not None or isinstance(self.window, Session))
+
+    @property
     def derived_name(self) -> str:
         window = self.window.label if self.window else "group"
         return "-".join([window, "by", *self.by]) if self.by else window
@@ -112,12 +120,15 @@ class Aggregate(Stateful):
     def describe(self) -> str:
         how = f"{self.window} -> {self.emit}" if self.window else "updates"
         by = f" by {', '.join(self.by)}" if self.by else ""
-        return f"{how}{by}: {', '.join(map(str, self.aggs))} [{self.name}]"
+        lives = "" if self.ttl is None else f", groups dropped after {text(self.ttl)} untouched"
+        return f"{how}{by}{lives}: {', '.join(map(str, self.aggs))} [{self.name}]"
 
     def identity(self) -> Any:
         window = self.window.identity() if self.window else None
         types = [[name, str(dtype)] for name, dtype in self.schema.items()]
-        return [self.label, self.name, list(self.by), window, self.emit, [e.canonical for e in self.aggs], types]
+        return [self.label, self.name, list(self.by), window, self.emit, [e.canonical for e in self.aggs], types] + (
+            [] if self.ttl is None else [self.ttl]
+        )
 
     def notes(self) -> Iterator[str]:
         if kept := keeps_rows(self):

@@ -27,18 +27,23 @@ if TYPE_CHECKING:
 SEQUENCE = f"{RESERVED}sequence"
 """Column of the engine's own: number of a row in order of arrival, where parts may stand in another order."""
 
+EARLIER = "_earlier"
+"""What the names of columns end in that hold an earlier partial result, beside a later one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Partial:
     """How one output column is split, combined and finished.
 
     `split` makes the partial columns from rows, `combine` makes them from partial columns of the same names, `finish` makes the value.
+    `merge` does what `combine` does for two partial results side by side: columns that end in `EARLIER` came before the others.
     """
 
     kind: str
     split: tuple[pl.Expr, ...]
     combine: tuple[pl.Expr, ...]
     finish: pl.Expr
+    merge: tuple[pl.Expr, ...] = ()
 
 
 def partial(  # noqa: PLR0911  # a way for each kind of aggregation
@@ -140,7 +145,17 @@ def _column(number: int, part: str) -> str:
 def _simple(kind: str, start: pl.Expr, combine: str, name: str, output: pl.DataType, number: int) -> Partial:
     column = _column(number, kind)
     together: pl.Expr = getattr(pl.col(column), combine)()
-    return Partial(kind, (start.alias(column),), (together,), pl.col(column).cast(output).alias(name))
+    merge = _MERGES[combine](pl.col(column + EARLIER), pl.col(column)).alias(column)
+    return Partial(kind, (start.alias(column),), (together,), pl.col(column).cast(output).alias(name), (merge,))
+
+
+_MERGES: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
+    "sum": lambda earlier, later: earlier + later,
+    "min": pl.min_horizontal,
+    "max": pl.max_horizontal,
+    "first": lambda earlier, _: earlier,
+    "last": lambda _, later: later,
+}
 
 
 def _by_sequence(kind: str, of: pl.Expr, name: str, output: pl.DataType, number: int) -> Partial:
@@ -192,7 +207,8 @@ def _mean(bare: pl.Expr, of: pl.Expr, name: str, output: pl.DataType, number: in
     total, count = _column(number, "sum"), _column(number, "count")
     start = (of.cast(pl.Float64).sum().alias(total), of.count().cast(pl.Int64).alias(count))
     value = pl.when(pl.col(count) > 0).then(pl.col(total) / pl.col(count))
-    return Partial("mean", start, (pl.col(total).sum(), pl.col(count).sum()), value.cast(output).alias(name))
+    merge = tuple(pl.col(c + EARLIER).alias(c) + pl.col(c) for c in (total, count))
+    return Partial("mean", start, (pl.col(total).sum(), pl.col(count).sum()), value.cast(output).alias(name), merge)
 
 
 def _spread(bare: pl.Expr, of: pl.Expr, name: str, output: pl.DataType, number: int) -> Partial | None:
@@ -226,4 +242,27 @@ def _moments(kind: str, ddof: int, of: pl.Expr, name: str, output: pl.DataType, 
         (squares.sum() + (n * (average - grand) ** 2).sum()).alias(spread),
     )
     variance = pl.when(n > ddof).then(squares / (n - ddof))
-    return Partial(kind, start, together, (variance.sqrt() if kind == "std" else variance).cast(output).alias(name))
+    value = (variance.sqrt() if kind == "std" else variance).cast(output).alias(name)
+    return Partial(kind, start, together, value, _merged_moments(count, first, mean, spread))
+
+
+def _merged_moments(count: str, first: str, mean: str, spread: str) -> tuple[pl.Expr, ...]:
+    """Put the moments of two parts together; a part without values has no mean."""
+    n, m = pl.col(count + EARLIER), pl.col(count)
+    begin = pl.coalesce(first + EARLIER, first)
+    one, other = (
+        pl.when(pl.col(c) > 0).then(pl.col(mean + of) + (pl.col(first + of) - begin)).otherwise(0.0)
+        for c, of in ((count + EARLIER, EARLIER), (count, ""))
+    )
+    grand = (one * n + other * m) / (n + m)
+    return (
+        (n + m).alias(count),
+        begin.alias(first),
+        pl.when(n + m > 0).then(grand).alias(mean),
+        (
+            pl.col(spread + EARLIER)
+            + pl.col(spread)
+            + pl.when(n > 0).then(n * (one - grand) ** 2).otherwise(0.0)
+            + pl.when(m > 0).then(m * (other - grand) ** 2).otherwise(0.0)
+        ).alias(spread),
+    )

@@ -70,7 +70,7 @@ class ApplyState(Stateful):
         return self._still_there(self.by)
 
     @property
-    def makes_rows(self) -> bool:
+    def passes_on(self) -> bool:
         return True
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,11 @@ from streamlab.plan.nodes import Source
 from streamlab.plan.steps import RowByRow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from streamlab.plan.nodes import Node
 
-On = str | tuple[str, ...] | list[str] | None
+On = str | Sequence[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,9 @@ def _proposal(default: tuple[Sequence[str], Sequence[str]]) -> str:
     written = repr(right[0]) if len(right) == 1 else list(right)
     if all(name in left for name in right):
         return f" Did you mean on={written}?"
-    return f" The key of the right side is {list(right)}; the left side has {list(left)}: left_on=..., right_on={written}."
+    return (
+        f" The key of the right side is {list(right)}; the left side has {list(left)}: left_on=..., right_on={written}."
+    )
 
 
 def _columns(step: str, what: str, given: Any) -> tuple[str, ...]:

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import polars as pl
+from typing import TYPE_CHECKING, Any
 
 from streamlab.durations import text
 from streamlab.errors import PlanError
-from streamlab.plan.join_keys import JoinKeys, check_how, check_table_key, history_of, joined_schema, name_of, right_columns
+from streamlab.plan.join_keys import (
+    JoinKeys,
+    check_how,
+    check_table_key,
+    history_of,
+    joined_schema,
+    name_of,
+    right_columns,
+)
 from streamlab.plan.stateful import Stateful
 from streamlab.plan.table_source import LookupTable, StaticTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import polars as pl
 
     from streamlab.plan.nodes import Node
 
@@ -32,13 +40,15 @@ class JoinTable(Stateful):
     grace: int | None = None
     given_name: str | None = None
     label = "join"
-    takes_lookups: ClassVar[bool] = True
+    takes_lookups = True
 
     def check(self) -> None:
         super().check()
         check_how(self.label, self.how, ("inner", "left"))
         if self.left.is_lookup:
-            raise PlanError(f"{self.label}: {self.left.describe()} is looked up; it can only be the right side of a join.")
+            raise PlanError(
+                f"{self.label}: {self.left.describe()} is looked up; it can only be the right side of a join."
+            )
         self.by.check(self.label, self.left.schema, self.right.schema)
         check_table_key(self.label, self.by.right, self.right.keys, "right")
         if self.grace is not None and self.history is None:
@@ -87,6 +97,10 @@ class JoinTable(Stateful):
     @property
     def record_key(self) -> tuple[str, ...]:
         return self.left.record_key
+
+    @property
+    def copartitioned(self) -> tuple[Node, ...]:
+        return self.inputs if self.shares else ()
 
     @property
     def passes_on(self) -> bool:

@@ -6,17 +6,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from streamlab.errors import PlanError
 from streamlab.plan.aggregate import Aggregate
-from streamlab.plan.join_keys import JoinKeys, check_how, check_table_key, history_of, joined_schema, name_of, right_columns
+from streamlab.plan.join_keys import (
+    JoinKeys,
+    check_how,
+    check_table_key,
+    history_of,
+    joined_schema,
+    name_of,
+    right_columns,
+)
 from streamlab.plan.schema import WINDOW_END
 from streamlab.plan.stateful import Stateful
 from streamlab.plan.steps import RowByRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import polars as pl
 
     from streamlab.plan.nodes import Node
 
@@ -85,8 +93,10 @@ class JoinTables(Stateful):
     @cached_property
     def closes(self) -> bool:
         """Whether rows are of windows that close one day: after that no row of theirs changes."""
-        return WINDOW_END in self.by.left and self.by.right[self.by.left.index(WINDOW_END)] == WINDOW_END and all(
-            map(_windowed, self.inputs)
+        return (
+            WINDOW_END in self.by.left
+            and self.by.right[self.by.left.index(WINDOW_END)] == WINDOW_END
+            and all(map(_windowed, self.inputs))
         )
 
     @property
@@ -109,4 +119,6 @@ def _windowed(node: Node) -> bool:
     """Whether a table is made of windows, so that its rows of a window end with it."""
     while isinstance(node, RowByRow):
         node = node.input
-    return isinstance(node, Aggregate) and node.window is not None or isinstance(node, JoinTables) and node.closes
+    if isinstance(node, JoinTables):
+        return node.closes
+    return isinstance(node, Aggregate) and node.window is not None

@@ -76,6 +76,11 @@ class Node:
         return False
 
     @property
+    def retracts(self) -> bool:
+        """Whether rows of a table may be deletions."""
+        return self.is_table and any(part.retracts for part in self.inputs)
+
+    @property
     def makes_rows(self) -> bool:
         """Whether rows come out of an aggregation, and not with a record."""
         return any(part.makes_rows for part in self.inputs)
@@ -130,6 +135,10 @@ class Source(Node):
     @property
     def is_table(self) -> bool:
         return bool(self.table_key)
+
+    @property
+    def retracts(self) -> bool:
+        return self.is_table
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -52,7 +52,11 @@ class Plan:
                         f"two steps are named {node.name!r}, and state is found by name; give one of them another: "
                         f'.window(..., name="..."), .agg(..., name="...") or .join(..., name="...").'
                     )
-                if isinstance(first, StaticTable) and isinstance(node, StaticTable) and not first.frame.equals(node.frame):
+                if (
+                    isinstance(first, StaticTable)
+                    and isinstance(node, StaticTable)
+                    and not first.frame.equals(node.frame)
+                ):
                     raise PlanError(
                         f"two different static tables are named {node.name!r}, and what they gave out is found by name; "
                         'give one of them another: table_from_frame(..., name="...").'

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+DELETED = "_deleted"
+"""The column that marks deletions in sinks that have no other way to say them."""
+
+MARKED = ("parquet", "frame")
+"""Kinds of such sinks."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sink(Node):
     """A place for results: a topic, a table in the state, Parquet files, a function, or memory."""
@@ -31,6 +38,11 @@ class Sink(Node):
 
     def check(self) -> None:
         schemas.require(f"sink_{self.kind}: key", self.by, self.input.schema)
+        if self.kind in MARKED and self.input.retracts and DELETED in self.input.schema:
+            raise PlanError(
+                f"sink_{self.kind}: a table with deletions is written with a column {DELETED!r} that marks them, and it has such a column "
+                "already; rename that."
+            )
         if self.kind == "table":
             schemas.check_identity("sink_table", self.target)
         if self.kind == "table" and not self.by:
@@ -42,6 +54,11 @@ class Sink(Node):
     @cached_property
     def schema(self) -> pl.Schema:
         return self.input.schema
+
+    @property
+    def mark(self) -> str | None:
+        """The column that marks deletions, where the sink needs one."""
+        return DELETED if self.kind in MARKED and self.input.retracts else None
 
     def describe(self) -> str:
         return f"sink_{self.kind} {self.target!r}" + (f" by {', '.join(self.by)}" if self.by else "")

@@ -42,6 +42,11 @@ class Stateful(Node):
         return tuple(range(len(self.inputs)))
 
     @property
+    def copartitioned(self) -> tuple[Node, ...]:
+        """Inputs that are taken partition by partition, each with the same partition of the others."""
+        return self.inputs if self.laned else ()
+
+    @property
     def passes_on(self) -> bool:
         """Whether rows go on with their records, so that later steps alone say which records are late."""
         return False

@@ -62,6 +62,10 @@ class Filter(RowByRow):
     def key(self) -> str | None:
         return self.input.key
 
+    @property
+    def retracts(self) -> bool:
+        return self.is_table
+
     def describe(self) -> str:
         return f"filter {', '.join(map(str, self.predicates))}"
 

@@ -85,6 +85,10 @@ class TableAggregate(Stateful):
         return True
 
     @property
+    def retracts(self) -> bool:
+        return False
+
+    @property
     def keys(self) -> tuple[str, ...]:
         return self.by
 

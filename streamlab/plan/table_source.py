@@ -53,6 +53,10 @@ class StaticTable(Stateful):
         return True
 
     @property
+    def retracts(self) -> bool:
+        return True
+
+    @property
     def makes_rows(self) -> bool:
         return True
 

@@ -9,6 +9,7 @@ import polars as pl
 from streamlab.connect.cluster import Cluster
 from streamlab.errors import PlanError
 from streamlab.plan.pipeline import Plan
+from streamlab.plan.schema import RESERVED
 from streamlab.plan.sinks import Sink
 from streamlab.runtime import resources
 from streamlab.runtime.alignment import Aligned
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from streamlab.engine.lower import Result
     from streamlab.plan.nodes import Node
 
+_DELETED = f"{RESERVED}deleted"
 _NEWEST = 10_000
 """Records that a preview looks at when not told how far back to go."""
 
@@ -30,7 +32,7 @@ def collect(node: Node, until: str = "latest") -> pl.DataFrame:
     """Return all results over the records there are now; every window closes at the end."""
     if until != "latest":
         raise PlanError(f'collect: until={until!r}; valid is "latest": what the topics hold now.')
-    return _table(node, pl.concat(list(_results(node, None)) or [pl.DataFrame(schema=node.schema)]))
+    return _table(node, _together(node, list(_results(node, None))))
 
 
 def preview(node: Node, n: int, back: int | None) -> pl.DataFrame:
@@ -41,13 +43,20 @@ def preview(node: Node, n: int, back: int | None) -> pl.DataFrame:
         rows += part.height
         if rows >= n and not node.is_table:
             break
-    return _table(node, pl.concat(parts or [pl.DataFrame(schema=node.schema)])).head(n)
+    return _table(node, _together(node, parts)).head(n)
+
+
+def _together(node: Node, parts: list[pl.DataFrame]) -> pl.DataFrame:
+    """Put results together; only some parts of a table have a column that marks deletions."""
+    whole = pl.concat(parts, how="diagonal") if parts else pl.DataFrame(schema=node.schema)
+    return whole.with_columns(pl.col(_DELETED).fill_null(value=False)) if _DELETED in whole.columns else whole
 
 
 def _table(node: Node, rows: pl.DataFrame) -> pl.DataFrame:
-    """Leave the last row of every key of a table."""
+    """Leave the last row of every key of a table, but for keys that are deleted."""
     keys = node.keys if node.is_table else ()
-    return rows.unique(keys, keep="last", maintain_order=True) if keys else rows
+    last = rows.unique(keys, keep="last", maintain_order=True) if keys else rows
+    return last.filter(~pl.col(_DELETED)).drop(_DELETED) if _DELETED in last.columns else last
 
 
 def _results(node: Node, back: int | None) -> Iterator[pl.DataFrame]:
@@ -63,7 +72,8 @@ def _results(node: Node, back: int | None) -> Iterator[pl.DataFrame]:
         starts = {name: _starts(plan, name, bounds[name], back) for name in bounds}
         until = {name: {p: high for p, (_, high) in at.items()} for name, at in bounds.items()}
         task.assign(bounds, starts)
-        pump.call(lambda feed: feed.start(starts, until))
+        loading = task.to_load()
+        pump.call(lambda feed: resources.begin(feed, starts, until, loading))
         pump.flow()
         finished, aligned = False, Aligned(plan, task, pump)
         while not finished:
@@ -79,12 +89,15 @@ def _results(node: Node, back: int | None) -> Iterator[pl.DataFrame]:
 
 def _rows(result: Result) -> Iterator[pl.DataFrame]:
     for rows in result.sinks.values():
-        yield rows.data
+        if rows.deleted is not None:
+            yield rows.data.with_columns(pl.Series(_DELETED, rows.deleted))
+        else:
+            yield rows.data
 
 
 def _starts(plan: Plan, name: str, bounds: Mapping[int, tuple[int, int]], back: int | None) -> dict[int, int]:
     source = next(s for s in plan.sources if s.topic == name)
-    if back is None:
+    if back is None or source.is_table:  # a look at a stream needs all of the tables beside it
         return resources.first_offsets(source, bounds, wall_clock())
     if back < 0:
         each = -back // max(1, len(bounds))

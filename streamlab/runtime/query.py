@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import polars as pl
 
@@ -15,13 +15,14 @@ from streamlab.connect import dead_letter
 from streamlab.engine.stream_time import NEVER, OPEN
 from streamlab.errors import PlanError, did_you_mean
 from streamlab.plan.schema import TIME
-from streamlab.runtime import job, resources
+from streamlab.runtime import inspection, job, resources
 from streamlab.runtime.runner import Runner
 from streamlab.state.catalogue import Run, record_run
 
 if TYPE_CHECKING:
     from streamlab.notebook import Panel
     from streamlab.plan.pipeline import Plan
+    from streamlab.plan.stateful import Stateful
     from streamlab.runtime.metrics import Metrics, Report
 
 Status = Literal["running", "paused", "stopped", "failed"]
@@ -209,9 +210,12 @@ class Query:
         """When the last commit was made, by the monotonic clock; None: none was yet."""
         return self._runner.committed_at
 
-    def explain(self) -> str:
-        """Return the plan as a tree, results first."""
-        return self._plan.explain()
+    def explain(self, key: Any = None, *, steps: Sequence[Stateful] | None = None) -> str:
+        """Return the plan as a tree, results first; with a key, what all or some steps hold of that key now (see `StreamFrame.explain`)."""
+        if key is None:
+            return self._plan.explain()
+        held = self._runner.locked(lambda: inspection.told(self._runner.task, key, steps))
+        return f"query {self.name!r}, {self.status}; all times are event times in UTC\n{held}"
 
     @property
     def error(self) -> BaseException | None:

@@ -13,6 +13,7 @@ from streamlab.connect.kafka_source import KafkaFeed
 from streamlab.connect.memory import ReplayFeed
 from streamlab.connect.settings import producer_settings
 from streamlab.connect.sink import FunctionOutlet, ParquetOutlet
+from streamlab.connect.tables_first import TablesFirst
 from streamlab.durations import milliseconds
 from streamlab.errors import BrokerError, PlanError
 from streamlab.state.folders import STATE_FILE, pipeline_folder
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from threading import Event
 
     from streamlab.connect.sink import Outlet
-    from streamlab.connect.source import Feed
+    from streamlab.connect.source import Feed, Offsets
     from streamlab.plan.nodes import Source
     from streamlab.plan.pipeline import Plan
     from streamlab.plan.sinks import Sink
@@ -66,7 +67,14 @@ def feed_opener(plan: Plan, group: str | None) -> Callable[[], Feed]:
         origins = {source.topic: source.origin for source in plan.sources}
         return lambda: ReplayFeed(origins)
     stamps = {source.topic: source.event_time is None or source.metadata or source.is_table for source in plan.sources}
-    return lambda: KafkaFeed(cluster, stamps, group)
+    return lambda: TablesFirst(KafkaFeed(cluster, stamps, group))
+
+
+def begin(feed: Feed, starts: Offsets, until: Offsets | None, loading: Offsets) -> None:
+    """Let a feed read from `starts`, tables that are still to be loaded first."""
+    if isinstance(feed, TablesFirst):
+        feed.load(loading)
+    feed.start(starts, until)
 
 
 def store_folder(plan: Plan) -> Path:
@@ -162,9 +170,10 @@ def open_outlets(plan: Plan, stop: Event) -> Outlets:
             _make_sink_topic(plan, sink, cluster)
             outlets.by_sink[name] = KafkaOutlet(writer(cluster), sink.target, sink.by, composite=sink.input.is_table)
         elif sink.kind == "parquet":
-            outlets.by_sink[name] = ParquetOutlet(sink.target, plan.name or f"unnamed-{time.time_ns()}")
+            writer_name = plan.name or f"unnamed-{time.time_ns()}"
+            outlets.by_sink[name] = ParquetOutlet(sink.target, writer_name, sink.mark)
         elif sink.kind == "frame" and sink.function is not None:
-            outlets.by_sink[name] = FunctionOutlet(sink.target, sink.function)
+            outlets.by_sink[name] = FunctionOutlet(sink.target, sink.function, sink.mark)
     if plan.name is not None and source is not None:
         for topic in (f"{plan.name}.late", f"{plan.name}.dead-letters"):
             source.create_topic(topic, 1, INTERNAL_TOPIC)

@@ -16,7 +16,7 @@ from streamlab.connect.kafka_source import LONGEST_OUTAGE
 from streamlab.connect.sink import Batch, Recent
 from streamlab.connect.source import OutageError
 from streamlab.errors import BrokerError
-from streamlab.runtime import checkpoint, resources
+from streamlab.runtime import checkpoint, promises, resources
 from streamlab.runtime.alignment import Aligned
 from streamlab.runtime.decoding import Arrivals, DeadLetter, Decoder
 from streamlab.runtime.pump import Pump
@@ -84,6 +84,7 @@ class Runner:
             decision = self._pump.call(lambda feed: feed.committed()) if self._decides else None
             checkpoint.recover(self._store, decision, self.plan.name)
             self.task.load(reset=self._reset)
+            promises.check(self.plan)
             self._outlets = resources.open_outlets(self.plan, self._stop)
             self._outlets.recover(self.task.head.number if self.task.head else 0)
             self._assign()
@@ -116,7 +117,8 @@ class Runner:
             self._dirty = self._dirty or (not known and source.start != "earliest")
         self.task.assign(bounds, starts)
         until = {n: {p: high for p, (_, high) in at.items()} for n, at in bounds.items()} if self._until else None
-        self._pump.call(lambda feed: feed.start(starts, until))
+        loading = self.task.to_load()
+        self._pump.call(lambda feed: resources.begin(feed, starts, until, loading))
 
     # --- the loop ---
 
@@ -202,7 +204,7 @@ class Runner:
 
     def _deliver(self, result: Result) -> None:
         for name, rows in result.sinks.items():
-            self.recent[name].add(rows.data)
+            self.recent[name].add(rows.data if rows.deleted is None else rows.data.filter(pl.Series(~rows.deleted)))
             if name in self._outlets.by_sink:
                 self._outlets.by_sink[name].write(Batch(rows.data, rows.time, rows.deleted))
         for step, rows in result.late.items():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamlab.engine.lower import Graph
 from streamlab.errors import StateError
+from streamlab.plan.copartition import check_partitions
 from streamlab.plan.pipeline import difference
 from streamlab.runtime.idleness import Idleness
 from streamlab.runtime.metrics import Counters
@@ -52,6 +53,7 @@ class Task:
         self.counters = Counters()
         self.positions: Offsets = {name: {} for name in self.graph.sources}
         self.ends: dict[str, dict[int, int]] = {name: {} for name in self.graph.sources}
+        self.loading: Offsets = {}  # tables and where they ended when they were first read: no stream goes on before
         self.idleness = {name: Idleness(source.idle_timeout) for name, source in self.graph.sources.items()}
         self._fetched = now()  # the last time
         self._blobs: dict[str, list[str]] = {}  # frame of a step -> keys of its segments
@@ -73,11 +75,26 @@ class Task:
 
     def assign(self, bounds: Mapping[str, Mapping[int, tuple[int, int]]], positions: Offsets) -> None:
         """Take note of the partitions of every source and of where reading begins."""
+        check_partitions(self.plan, {name: len(partitions) for name, partitions in bounds.items()})
         for name, partitions in bounds.items():
+            if self.graph.sources[name].is_table:
+                fresh = {p: high for p, (_, high) in partitions.items() if p not in self.positions[name]}
+                self.loading.setdefault(name, {}).update(fresh)
             self.graph.clocks[name].ensure(max(partitions, default=-1) + 1)
             self.positions[name] = dict(positions[name])
             self.ends[name] = {partition: high for partition, (_, high) in partitions.items()}
             self.idleness[name].assigned(self.now(), partitions, positions[name])
+
+    def to_load(self) -> Offsets:
+        """Return up to where tables are to be read before anything else: all partitions of those that are not read so far."""
+        short = {
+            n: any(self.positions[n].get(p, 0) < end for p, end in ends.items()) for n, ends in self.loading.items()
+        }
+        return {
+            name: {p: max(at, ends.get(p, 0)) for p, at in self.positions[name].items()}
+            for name, ends in self.loading.items()
+            if short[name]
+        }
 
     def process(self, arrivals: Arrivals) -> Result:
         """Run a fetch through the graph.
@@ -174,7 +191,7 @@ class Task:
     def _progress(self) -> dict[str, Any]:
         holders = {name: holder.progress() for name, holder in self.holders()}
         idle = {name: idleness.to_json() for name, idleness in self.idleness.items()}
-        return {"graph": self.graph.progress(), "holders": holders, "idleness": idle}
+        return {"graph": self.graph.progress(), "holders": holders, "idleness": idle, "loading": self.to_load()}
 
     def load(self, *, reset: bool = False) -> None:
         """Go on from the store's head.
@@ -196,6 +213,11 @@ class Task:
             raise difference(self.plan, head.steps)
         self._head = head
         self.positions |= {name: dict(at) for name, at in head.offsets.items() if name in self.positions}
+        self.loading = {
+            name: {int(p): end for p, end in ends.items()}
+            for name, ends in head.progress.get("loading", {}).items()
+            if name in self.positions
+        }
         self.graph.load(head.progress["graph"])
         for name, idleness in self.idleness.items():
             if name in head.progress["idleness"]:

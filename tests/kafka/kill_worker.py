@@ -1,11 +1,13 @@
-"""A worker that kills itself: python -m tests.kafka.kill_worker BOOTSTRAP TOPIC FOLDER [STEP NTH].
+"""A worker that kills itself: python -m tests.kafka.kill_worker MODULE BOOTSTRAP TOPIC FOLDER [STEP NTH].
 
-It runs the pipeline of `pipeline_of` to the end of its topic, in many small commits, and kills itself with SIGKILL when a commit
-passes STEP for the NTH time. Without a step it runs for ever, for somebody else to kill, and says "going" after its first commit.
+It runs the pipeline of the module's `pipeline_of` to the end of its topic, in many small commits, and kills itself with SIGKILL when
+a commit passes STEP for the NTH time. Without a step it runs for ever, for somebody else to kill, and says "going" after its first
+commit.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -28,8 +30,9 @@ def pipeline_of(bootstrap: str, topic: str, folder: Path) -> sl.Pipeline:
     )
 
 
-def main(bootstrap: str, topic: str, folder: str, where: str = "", nth: str = "1") -> None:
+def main(module: str, bootstrap: str, topic: str, folder: str, where: str = "", nth: str = "1") -> None:
     """Run until killed."""
+    build = importlib.import_module(module).pipeline_of
     passed = 0
 
     def reached(step: str) -> None:
@@ -44,7 +47,7 @@ def main(bootstrap: str, topic: str, folder: str, where: str = "", nth: str = "1
     checkpoint.reached = reached
     runner.COMMIT_SECONDS = 0.0
     kafka_source._BATCH = BATCH
-    pipeline_of(bootstrap, topic, Path(folder)).run(until="latest" if where else None)
+    build(bootstrap, topic, Path(folder)).run(until="latest" if where else None)
 
 
 if __name__ == "__main__":

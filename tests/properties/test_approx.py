@@ -1,4 +1,4 @@
-"""Approximate aggregations obey the batch law, in windows and for ever; of the few values of the model they are exact, quantiles but for their error."""
+"""Approximate aggregations obey the batch law, in windows and for ever; of few values they are exact, quantiles but for their error."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def most_frequent(k: int, values: list[Any]) -> list[Any]:
 
 
 KINDS = {
-    "approx_n_unique": (lambda column: sl.approx_n_unique(column), distinct, ("k", "j", "x", "f", "s", "xs")),
+    "approx_n_unique": (sl.approx_n_unique, distinct, ("k", "j", "x", "f", "s", "xs")),
     "median": (lambda c: sl.approx_quantile(c, 0.5, 0.03), lambda v: quantile(0.5, 0.03, v), ("j", "x", "f")),
     "median_high": (lambda c: sl.approx_quantile(c, 0.9, 0.1), lambda v: quantile(0.9, 0.1, v), ("x", "f")),
     "top": (lambda column: sl.top_k(column, 2), lambda v: most_frequent(2, v), ("k", "j", "x", "s")),

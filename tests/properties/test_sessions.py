@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
-
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 from hypothesis import given, note
 from hypothesis import strategies as st
 
 import streamlab as sl
-from tests.properties.harness import _interrupt, examples, started, uninterrupted
+from streamlab.testing import StreamTester
+from tests.properties.harness import _interrupt, examples, plain, started, uninterrupted
+from tests.properties.oracle import LateRows
 from tests.properties.oracle_sessions import Reader, Sessions, Window
 from tests.properties.records import messages, volleys
-from tests.properties.strategies import aggregated, circumstances, forked, sources, stepped
-from tests.properties.oracle import LateRows
+from tests.properties.strategies import KEYS, aggregated, circumstances, forked, sources, stepped
 
 
 @st.composite
@@ -92,7 +92,77 @@ test_updates = law("updates")
 test_updates_of_one_task_a_partition = law("updates", keyed=True)
 test_late_rows = law("late")
 test_late_rows_of_one_task_a_partition = law("late", keyed=True)
-test_windows_over_sessions_and_sessions_over_windows = law("sessions, sessions", "sessions, tumbling", "tumbling, sessions")
+test_windows_over_sessions_and_sessions_over_windows = law(
+    "sessions, sessions", "sessions, tumbling", "tumbling, sessions"
+)
 test_windows_over_sessions_of_one_task_a_partition = law(
     "sessions, sessions", "sessions, tumbling", "tumbling, sessions", keyed=True
 )
+
+
+@st.composite
+def timely(draw: Any) -> Any:
+    """Draw gap, grace, and records of three partitions none of which is out of order by more than the grace."""
+    gap, grace = draw(st.sampled_from([1, 4, 10])), draw(st.sampled_from([0, 3, 20]))
+    shots = draw(
+        st.lists(
+            st.tuples(st.integers(0, 2), st.sampled_from(KEYS), st.sampled_from([0, 1, 2, 5, 11]), st.integers(0, 20)),
+            min_size=1,
+            max_size=60,
+        )
+    )
+    clocks, records = [0, 0, 0], []
+    for number, (partition, k, step, back) in enumerate(shots):
+        clocks[partition] += step
+        time = max(clocks[partition] - min(back, grace), 0)
+        records.append({"value": {"k": k, "x": number}, "timestamp": time, "partition": partition})
+    return gap, grace, records, draw(st.lists(st.integers(1, 15), min_size=1, max_size=6))
+
+
+def answer(records: Any, gap: Any) -> Any:
+    """Return the sessions that polars makes of the whole input."""
+    rows = pl.DataFrame(
+        [{**record["value"], "ts": record["timestamp"]} for record in records],
+        {"k": pl.String, "x": pl.Int64, "ts": pl.Int64},
+    )
+    apart = (pl.col("ts").diff().over("k") > gap).fill_null(value=False)
+    cut = rows.sort("ts").with_columns(number=apart.cum_sum().over("k")).group_by("k", "number")
+    ts, x = pl.col("ts"), pl.col("x")
+    return cut.agg(ts.min().alias("first"), ts.max().alias("last"), pl.len(), x.sum(), x.median().alias("middle")).drop(
+        "number"
+    )
+
+
+@examples(60)
+@given(run=timely(), emit=st.sampled_from(["final", "updates"]))
+def test_what_polars_makes_of_the_whole_input_when_nothing_is_late(run: Any, emit: Any) -> None:
+    gap, grace, records, sizes = run
+    events = sl.Kafka("localhost:9092").stream("events", schema={"k": pl.String, "x": pl.Int64}, idle_timeout=None)
+    gap_, grace_ = (timedelta(milliseconds=part) for part in (gap, grace))
+    x = pl.col("x")
+    windows = events.group_by("k").window(sl.session(gap_, grace=grace_), emit=emit)
+    with StreamTester(windows.agg(pl.len(), x.sum(), x.median().alias("middle")), partitions=3) as tester:
+        for at, size in batches(len(records), sizes):
+            tester.send_batch("events", records[at : at + size], wrapped=True)
+            if size % 3 == 0:
+                tester.restart()
+        tester.close_input()
+        table = {}
+        for record in tester.read():
+            if emit == "final":
+                table[record.key, record.value["window_start"], record.value["window_end"]] = record.value
+            elif record.value is None:
+                del table[record.key]
+            else:
+                table[record.key] = record.value
+        assert not tester.late()
+    found = sorted((tuple(plain(row).values()) for row in table.values()), key=str)
+    assert found == sorted(answer(records, gap).rows(), key=str)
+
+
+def batches(count: Any, sizes: Any) -> Any:
+    """Cut so many records into batches of these sizes, over and over: where each begins, and its size."""
+    at, turn = 0, 0
+    while at < count:
+        yield at, sizes[turn % len(sizes)]
+        at, turn = at + sizes[turn % len(sizes)], turn + 1

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 import polars as pl
 from hypothesis import given, note
 from hypothesis import strategies as st
 
 import streamlab as sl
+from streamlab.engine import sliding
 from streamlab.testing import StreamTester
 from tests.properties.harness import examples, play, uninterrupted
 from tests.properties.oracle import LateRows
@@ -56,14 +58,17 @@ def law(kind: str, *, keyed: bool = False, count: int = 60) -> Any:
     """Check plans of a kind against the model, cut, stopped and killed anywhere."""
 
     @examples(count)
-    @given(plan=plans(kind, keyed=keyed), fired=volleys)
-    def check(plan: Any, fired: Any) -> None:
-        if plan.branches[0].crosses:  # what an idle partition's task emits may be late there, and idleness is outside the law
+    @given(plan=plans(kind, keyed=keyed), fired=volleys, overlap=st.sampled_from([0, 8]))
+    def check(plan: Any, fired: Any, overlap: int) -> None:
+        if plan.branches[
+            0
+        ].crosses:  # what an idle partition's task emits may be late there, and idleness is outside the law
             fired = uninterrupted(fired)
         sent = messages(plan, fired)
         for message, shot in zip(sent, fired, strict=True):
             note(f"{message} then {shot.then}")
-        play(plan, fired, sent)
+        with mock.patch.object(sliding, "BLOCKS_PAY", overlap):
+            play(plan, fired, sent)
 
     return check
 
@@ -88,14 +93,18 @@ def answer(records: pl.DataFrame) -> pl.DataFrame:
     ends = records.select("k", s=pl.max_horizontal(pl.col("t") - SIZE, 0))
     begins = records.select("k", s=pl.col("t") + 1)
     windows = pl.concat([ends, begins]).unique()
-    pairs = windows.join(records, on="k", nulls_equal=True).filter(pl.col("t").is_between(pl.col("s"), pl.col("s") + SIZE))
+    pairs = windows.join(records, on="k", nulls_equal=True).filter(
+        pl.col("t").is_between(pl.col("s"), pl.col("s") + SIZE)
+    )
     return pairs.group_by("s", "k").agg(n=pl.len(), x=pl.col("x").sum(), low=pl.col("x").min()).sort("s", "k")
 
 
 @examples(60)
 @given(
     given_records=st.lists(
-        st.tuples(st.sampled_from(KEYS), st.integers(0, 90), st.integers(0, 9), st.integers(0, GRACE)), min_size=1, max_size=40
+        st.tuples(st.sampled_from(KEYS), st.integers(0, 90), st.integers(0, 9), st.integers(0, GRACE)),
+        min_size=1,
+        max_size=40,
     ),
     partitions=st.integers(1, 3),
     cuts=st.lists(st.integers(1, 9), min_size=1),
@@ -107,8 +116,12 @@ def test_where_nothing_is_late_the_answer_is_that_over_all_records(
     # out of order by less than the grace: sorted by a time that is so much later
     ordered = sorted(given_records, key=lambda record: record[1] + record[3])
     records = [{"k": k, "t": t, "x": x} for k, t, x, _ in ordered]
-    events = sl.Kafka("localhost:9092").stream("events", schema={"k": pl.String, "t": pl.Int64, "x": pl.Int64}, event_time="t")
-    grouped = events.group_by("k").window(sl.sliding(timedelta(milliseconds=SIZE), grace=timedelta(milliseconds=GRACE)), emit=emit)
+    events = sl.Kafka("localhost:9092").stream(
+        "events", schema={"k": pl.String, "t": pl.Int64, "x": pl.Int64}, event_time="t"
+    )
+    grouped = events.group_by("k").window(
+        sl.sliding(timedelta(milliseconds=SIZE), grace=timedelta(milliseconds=GRACE)), emit=emit
+    )
     found = {}
     with StreamTester(
         grouped.agg(n=pl.len(), x=pl.col("x").sum(), low=pl.col("x").min()), partitions=partitions
@@ -129,7 +142,9 @@ def test_where_nothing_is_late_the_answer_is_that_over_all_records(
         if emit == "final":
             assert result.timestamp == end
     wanted = answer(pl.DataFrame(records, schema={"k": pl.String, "t": pl.Int64, "x": pl.Int64}))
-    assert found == {(row["s"], row["k"]): {name: row[name] for name in ("k", "n", "x", "low")} for row in wanted.to_dicts()}
+    assert found == {
+        (row["s"], row["k"]): {name: row[name] for name in ("k", "n", "x", "low")} for row in wanted.to_dicts()
+    }
     if emit == "final":
         assert len(results) == wanted.height
         assert list(found) == list(zip(wanted["s"], wanted["k"], strict=True))

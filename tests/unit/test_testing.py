@@ -126,7 +126,7 @@ def test_what_cannot_be_driven_is_refused() -> None:
         StreamTester(pl.DataFrame())  # type: ignore[arg-type]  # that is the mistake
     with pytest.raises(PlanError, match="partitions=0; a topic has one or more"):
         StreamTester(events(), partitions=0)
-    with pytest.raises(PlanError, match="the plan joins no table"):
+    with pytest.raises(PlanError, match="the plan reads no such table"):
         StreamTester(events(), tables={"airlines": pl.DataFrame()})
     with pytest.raises(PlanError, match="two steps are named"):
         StreamTester(counted(counted().select("k", "n")))

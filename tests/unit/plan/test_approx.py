@@ -35,9 +35,11 @@ AGGS = [
 ]
 
 
-@pytest.mark.parametrize("window", [None, sl.tumbling("1m"), sl.hopping("2m", every="1m")])
+@pytest.mark.parametrize(
+    "window", [None, sl.tumbling("1m"), sl.hopping("2m", every="1m"), sl.session("40s"), sl.sliding("30s")]
+)
 @pytest.mark.parametrize("emit", ["final", "updates"])
-def test_they_can_be_used_in_every_kind_of_group(window, emit):
+def test_they_can_be_used_in_every_kind_of_group(window, emit) -> None:
     groups = events().group_by("k")
     made = groups.agg(*AGGS) if window is None else groups.window(window, emit=emit).agg(*AGGS)
     assert "keeps every row" not in made.explain()
@@ -62,17 +64,23 @@ def test_they_can_be_used_in_every_kind_of_group(window, emit):
         assert [(item["value"], item["count"]) for item in top] == counts[:2]
 
 
-def test_beside_an_aggregation_that_keeps_rows_they_give_the_same():
+def test_beside_an_aggregation_that_keeps_rows_they_give_the_same() -> None:
     alone = events().group_by("k").agg(*AGGS).collect().sort("k")
     beside = events().group_by("k").agg(*AGGS, pl.col("x").median().alias("m"))
-    assert "because of col(\"x\").median()" in beside.explain()
+    assert 'because of col("x").median()' in beside.explain()
     assert beside.collect().sort("k").drop("m").equals(alone)
 
 
-def test_they_take_what_a_filter_leaves_and_groups_of_which_it_leaves_nothing():
+def test_they_take_what_a_filter_leaves_and_groups_of_which_it_leaves_nothing() -> None:
     few = pl.col("s").filter(pl.col("x") < 2)
-    found = events().group_by("k").agg(
-        n=sl.approx_n_unique(few), q=sl.approx_quantile(pl.col("x").filter(pl.col("x") < 2), 1.0), top=sl.top_k(few, 3)
+    found = (
+        events()
+        .group_by("k")
+        .agg(
+            n=sl.approx_n_unique(few),
+            q=sl.approx_quantile(pl.col("x").filter(pl.col("x") < 2), 1.0),
+            top=sl.top_k(few, 3),
+        )
     )
     assert found.collect().sort("k").rows() == [
         (None, 0, None, []),
@@ -81,19 +89,19 @@ def test_they_take_what_a_filter_leaves_and_groups_of_which_it_leaves_nothing():
     ]
 
 
-def test_selectors_stand_for_a_column_each():
+def test_selectors_stand_for_a_column_each() -> None:
     found = events().group_by("k").agg(sl.approx_n_unique(pl.col("x", "s"))).collect().sort("k")
     assert found.columns == ["k", "x", "s"]
     assert found.rows()[1] == ("a", 100, 6)
 
 
-def test_values_of_any_type_can_be_counted():
+def test_values_of_any_type_can_be_counted() -> None:
     whole = pl.struct("s", pl.col("x") % 2)
     found = events().group_by().agg(n=sl.approx_n_unique(whole), exact=whole.n_unique()).collect()
     assert found["n"][0] == found["exact"][0]
 
 
-def test_explain_says_what_is_meant_and_how_exact_it_is():
+def test_explain_says_what_is_meant_and_how_exact_it_is() -> None:
     shown = events().group_by("k").agg(*AGGS, sl.approx_n_unique(pl.col("s") + "!")).explain()
     for text in (
         'approx_n_unique(col("s"), error=0.02).alias("n")',
@@ -105,7 +113,7 @@ def test_explain_says_what_is_meant_and_how_exact_it_is():
     assert "order of arrival" not in shown
 
 
-def test_every_argument_is_part_of_the_fingerprint():
+def test_every_argument_is_part_of_the_fingerprint() -> None:
     made = [
         sl.approx_n_unique("x"),
         sl.approx_n_unique("x", 0.01),
@@ -122,14 +130,14 @@ def test_every_argument_is_part_of_the_fingerprint():
     assert len(marks) == len(made)
 
 
-def test_an_expression_that_only_looks_like_one_is_none():
+def test_an_expression_that_only_looks_like_one_is_none() -> None:
     mark = 'streamlab: ["approx_n_unique", {"error": 0.02}]'
     assert stands_for(pl.when(pl.lit(mark).is_not_null()).then(pl.col("x").sum())) is None
     assert stands_for(pl.when(pl.col("x") > 1).then(pl.lit(mark)).otherwise(None)) is None
     assert stands_for(pl.lit(mark)) is None
 
 
-def test_partial_results_need_values_that_stand_alone():
+def test_partial_results_need_values_that_stand_alone() -> None:
     schema = pl.Schema({"x": pl.Int64})
     assert partial(sl.approx_n_unique(pl.col("x") * 2), schema, pl.UInt32(), 0).kind == "approx_n_unique"
     assert partial(sl.approx_n_unique(pl.col("x") - pl.col("x").mean()), schema, pl.UInt32(), 0) is None
@@ -154,17 +162,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_refused_when_it_is_written(what):
+def test_refused_when_it_is_written(what) -> None:
     write, message = REFUSED[what]
     with pytest.raises(PlanError, match=message):
         events().group_by("k").agg(write())
 
 
-def test_an_unknown_column_is_named_with_its_near_miss():
+def test_an_unknown_column_is_named_with_its_near_miss() -> None:
     with pytest.raises(UnknownColumnError, match=r"no column 'xs'.*Did you mean"):
         events().group_by("k").agg(sl.approx_n_unique("xs"))
 
 
-def test_they_aggregate_and_so_are_refused_row_by_row():
+def test_they_aggregate_and_so_are_refused_row_by_row() -> None:
     with pytest.raises(UnsafeExpressionError, match="needs more than one row"):
         events().with_columns(n=sl.approx_n_unique("x"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,7 @@ def in_parts(sketch, values, cuts, *, dtype=None):
     """Return the summary of values that were cut at places, put together in a random tree."""
     rng = np.random.default_rng(len(cuts))
     edges = [0, *sorted(cuts), len(values)]
-    parts = [values[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+    parts = [values[a:b] for a, b in pairwise(edges)]
     rng.shuffle(parts)
     held = list(sketch.start(lists(*parts, dtype=dtype)))
     inner = sketch.start(lists(*parts, dtype=dtype)).dtype
@@ -37,13 +38,13 @@ def in_parts(sketch, values, cuts, *, dtype=None):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 100, 1023])
-def test_few_distinct_values_are_counted_exactly(count):
+def test_few_distinct_values_are_counted_exactly(count) -> None:
     values = [f"user-{n}" for n in range(count)]
     assert DISTINCT.finish(DISTINCT.start(lists(values * 3, dtype=pl.String))).to_list() == [count]
 
 
 @pytest.mark.parametrize("error", [0.005, 0.02, 0.1, 0.25])
-def test_the_standard_error_is_as_stated(error):
+def test_the_standard_error_is_as_stated(error) -> None:
     sketch = Distinct.within(error)
     offs = []
     for count in (sketch._size // 4, sketch._size, 3 * sketch._size, 20 * sketch._size):
@@ -55,7 +56,7 @@ def test_the_standard_error_is_as_stated(error):
     assert abs(np.mean(offs)) < error / 2
 
 
-def test_distinct_values_are_a_function_of_the_values_alone():
+def test_distinct_values_are_a_function_of_the_values_alone() -> None:
     rng = np.random.default_rng(3)
     for count in (5, 900, 1023, 1024, 1100, 6000):
         values = rng.integers(0, count, 3 * count).tolist()
@@ -64,7 +65,7 @@ def test_distinct_values_are_a_function_of_the_values_alone():
             assert in_parts(DISTINCT, values, cuts, dtype=pl.Int64) == whole
 
 
-def test_groups_of_few_and_of_many_distinct_values_do_not_mix():
+def test_groups_of_few_and_of_many_distinct_values_do_not_mix() -> None:
     few, many, none = range(10), range(5_000), range(0)
     alone = [DISTINCT.start(lists(one, dtype=pl.Int64))[0].to_list() for one in (few, many, none, many, few)]
     held = DISTINCT.start(lists(few, many, none, many, few))
@@ -75,12 +76,12 @@ def test_groups_of_few_and_of_many_distinct_values_do_not_mix():
     assert DISTINCT.finish(merged).to_list()[1:] == [0, 0, 10]
 
 
-def test_distinct_values_take_no_more_room_than_stated():
+def test_distinct_values_take_no_more_room_than_stated() -> None:
     assert DISTINCT.start(lists(range(200_000))).estimated_size() < 4.4 / 0.02**2
     assert DISTINCT.start(lists(range(10))).list.len()[0] == 10
 
 
-def test_a_null_is_a_distinct_value_as_it_is_for_polars():
+def test_a_null_is_a_distinct_value_as_it_is_for_polars() -> None:
     assert DISTINCT.finish(DISTINCT.start(pl.Series([["a", None, None, "b"]]))).to_list() == [3]
 
 
@@ -98,7 +99,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("error", [0.001, 0.01, 0.2])
-def test_a_quantile_is_as_near_as_stated(shape, error):
+def test_a_quantile_is_as_near_as_stated(shape, error) -> None:
     values = SHAPES[shape](np.random.default_rng(5))
     for share in (0.0, 0.01, 0.25, 0.5, 0.9, 0.999, 1.0):
         sketch = Quantile(share, error)
@@ -107,7 +108,7 @@ def test_a_quantile_is_as_near_as_stated(shape, error):
         assert abs(found - wanted) <= (error + 1e-9) * abs(wanted), (share, found, wanted)
 
 
-def test_a_quantile_is_a_function_of_the_values_alone():
+def test_a_quantile_is_a_function_of_the_values_alone() -> None:
     rng = np.random.default_rng(6)
     values = [*rng.lognormal(0, 3, 500).tolist(), *(-rng.lognormal(0, 3, 500)).tolist(), 0.0, math.inf, -math.inf]
     rng.shuffle(values)
@@ -116,7 +117,7 @@ def test_a_quantile_is_a_function_of_the_values_alone():
         assert in_parts(MEDIAN, values, cuts, dtype=pl.Float64) == whole
 
 
-def test_values_of_more_magnitudes_than_there_is_room_for_are_zero_nearest_to_it_whatever_the_cut():
+def test_values_of_more_magnitudes_than_there_is_room_for_are_zero_nearest_to_it_whatever_the_cut() -> None:
     values = [sign * 10.0 ** (n / 60) for n in range(-18_000, 18_000, 7) for sign in (1, -1)]
     np.random.default_rng(7).shuffle(values)
     whole = MEDIAN.start(lists(values))[0].to_list()
@@ -129,7 +130,7 @@ def test_values_of_more_magnitudes_than_there_is_room_for_are_zero_nearest_to_it
     assert math.isclose(top.finish(top.start(lists(values)))[0], wanted, rel_tol=0.0101)
 
 
-def test_a_quantile_leaves_nulls_out_and_sorts_what_is_no_number_above_all_others():
+def test_a_quantile_leaves_nulls_out_and_sorts_what_is_no_number_above_all_others() -> None:
     values = pl.Series([[1.0, None, math.nan], [None], [], [-math.inf, 5.0], [math.nan, math.inf], [-0.0, 0.0]])
     top, low = Quantile(1.0, 0.01), Quantile(0.0, 0.01)
     found = top.finish(top.start(values)).to_list()
@@ -142,7 +143,7 @@ def test_a_quantile_leaves_nulls_out_and_sorts_what_is_no_number_above_all_other
 # --- the most frequent values ---
 
 
-def test_counts_are_exact_while_there_is_room_and_ties_go_by_value():
+def test_counts_are_exact_while_there_is_room_and_ties_go_by_value() -> None:
     values = [*"cab", *"cab", *"zz", None, None]
     assert TOP.finish(TOP.start(lists(values)))[0].to_list() == [
         {"value": None, "count": 2},
@@ -156,7 +157,7 @@ def test_counts_are_exact_while_there_is_room_and_ties_go_by_value():
         assert [tuple(item.values()) for item in TOP.finish(held)[0].to_list()] == whole
 
 
-def test_with_more_distinct_values_counts_lack_no_more_than_stated_and_none_is_too_high():
+def test_with_more_distinct_values_counts_lack_no_more_than_stated_and_none_is_too_high() -> None:
     rng = np.random.default_rng(9)
     values = rng.zipf(1.2, 50_000).clip(max=10**6).tolist()
     exact = Counter(values)
@@ -169,13 +170,13 @@ def test_with_more_distinct_values_counts_lack_no_more_than_stated_and_none_is_t
             assert count - bound <= found.get(value, 0) <= count
 
 
-def test_zeros_of_both_signs_are_one_value():
+def test_zeros_of_both_signs_are_one_value() -> None:
     held = TOP.start(lists([0.0, -0.0, 1.0]))
     assert [(item["value"], item["count"]) for item in TOP.finish(held)[0]] == [(0.0, 2), (1.0, 1)]
     assert math.copysign(1, TOP.finish(TOP.start(lists([-0.0])))[0][0]["value"]) == 1
 
 
-def test_groups_without_values_have_empty_summaries():
+def test_groups_without_values_have_empty_summaries() -> None:
     for sketch in (DISTINCT, MEDIAN, TOP):
         held = sketch.start(lists([], [1], []))
         assert held.list.len().to_list()[::2] == [0, 0]

@@ -35,13 +35,13 @@ SAMPLES = {
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_different_values_have_different_hashes_and_null_has_one_too(name):
+def test_different_values_have_different_hashes_and_null_has_one_too(name) -> None:
     hashes = stable_hash(SAMPLES[name])
     assert len(set(hashes.tolist())) == len(hashes)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_hash_depends_on_its_value_alone(name):
+def test_a_hash_depends_on_its_value_alone(name) -> None:
     values = SAMPLES[name]
     together = stable_hash(values).tolist()
     assert [int(stable_hash(values[n : n + 1])[0]) for n in range(len(values))] == together
@@ -49,7 +49,7 @@ def test_a_hash_depends_on_its_value_alone(name):
     assert stable_hash(pl.concat([values, values])[1:-1]).tolist() == (together * 2)[1:-1]
 
 
-def test_hashes_are_the_ones_that_older_states_have():
+def test_hashes_are_the_ones_that_older_states_have() -> None:
     found = {name: hex(stable_hash(values)[0]) for name, values in SAMPLES.items()}
     assert found == {
         "int": "0x910a2dec89025cc1",
@@ -73,14 +73,14 @@ def test_hashes_are_the_ones_that_older_states_have():
     }
 
 
-def test_numbers_that_are_one_group_have_one_hash():
+def test_numbers_that_are_one_group_have_one_hash() -> None:
     one, other = stable_hash(pl.Series([0.0, -0.0])).tolist()
     assert one == other
     strange = np.array([np.nan, -np.nan, np.uint64(0x7FF8000000000001).view(np.float64)])
     assert len(set(stable_hash(pl.Series(strange)).tolist())) == 1
 
 
-def test_names_that_look_alike_do_not_collide_and_spread_evenly():
+def test_names_that_look_alike_do_not_collide_and_spread_evenly() -> None:
     names = pl.Series([f"user-{n}" for n in range(200_000)])
     hashes = stable_hash(names)
     assert len(np.unique(hashes)) == 200_000
@@ -89,17 +89,17 @@ def test_names_that_look_alike_do_not_collide_and_spread_evenly():
         assert abs(counts - 200_000 / 64).max() < 6 * (200_000 / 64) ** 0.5
 
 
-def test_long_texts_that_differ_in_one_place_differ():
+def test_long_texts_that_differ_in_one_place_differ() -> None:
     texts = ["x" * n + "y" + "x" * (999 - n) for n in range(1000)]
     assert len(set(stable_hash(pl.Series(texts)).tolist())) == 1000
 
 
-def test_nothing_has_no_hashes():
+def test_nothing_has_no_hashes() -> None:
     assert stable_hash(pl.Series([], dtype=pl.String)).tolist() == []
     assert stable_hash(pl.Series([], dtype=pl.List(pl.Struct({"a": pl.Int64})))).tolist() == []
     assert len(set(stable_hash(pl.Series([None, None])).tolist())) == 1
 
 
-def test_python_objects_are_refused():
+def test_python_objects_are_refused() -> None:
     with pytest.raises(PlanError, match="values of type Object are Python objects, which have no hash that lasts"):
         stable_hash(pl.Series([object()], dtype=pl.Object))

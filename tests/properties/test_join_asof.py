@@ -1,0 +1,46 @@
+"""As-of joins of two streams: the batch law, against a record-by-record model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, note
+from hypothesis import strategies as st
+
+from tests.properties.harness import examples, play
+from tests.properties.records import messages, volleys
+from tests.properties.strategies import aggregated
+from tests.properties.stream_joins import asof_joins, both_sides, circumstances
+
+
+@st.composite
+def plans(draw: Any, *, keyed: Any = False, itself: Any = False, windows: Any = False) -> Any:
+    """Draw a join, or windows over one."""
+    plan = draw(circumstances())
+    left, right = draw(both_sides(plan, keyed=keyed, itself=itself))
+    branch = draw(asof_joins(plan, left, right))
+    if windows:
+        branch = draw(aggregated(branch, plan, final=draw(st.booleans()), name="second"))
+    return replace(plan, branches=(branch,))
+
+
+def law(**how: Any) -> Any:
+    """Check the law for such joins."""
+
+    @examples(40)
+    @given(plan=plans(**how), fired=volleys)
+    def check(plan: Any, fired: Any) -> None:
+        sent = messages(plan, fired)
+        for message, shot in zip(sent, fired, strict=True):
+            note(f"{message} then {shot.then}")
+        play(plan, fired, sent)
+
+    return check
+
+
+test_joins = law()
+test_joins_of_one_task_a_partition = law(keyed=True)
+test_a_stream_joined_with_itself = law(itself=True)
+test_windows_over_joins = law(windows=True)
+test_windows_over_joins_of_one_task_a_partition = law(windows=True, keyed=True)
