@@ -41,24 +41,24 @@ def plan(case: Case) -> Results:
 # --- sources ---
 
 
-def schema(case: Case) -> dict[str, Any]:
-    """Return the columns of a case's records: whole numbers stay numbers where all keys are such."""
-    keys = {type(record["key"]) for record in case.inputs} - {type(None)}
+def schema(case: Case, topic: str) -> dict[str, Any]:
+    """Return the columns of a topic's records: whole numbers stay numbers where all its keys are such."""
+    given = [record for record in case.inputs if record["topic"] == topic] or case.inputs
+    keys = {type(record["key"]) for record in given} - {type(None)}
     return {"key": pl.Int64 if keys == {int} else pl.String, "value": pl.String}
 
 
 def events(case: Case, topic: str, idle_timeout: str | None = None) -> Any:
     """Return a topic of the case as a stream."""
-    return sl.Kafka("localhost:9092").stream(topic, schema=schema(case), idle_timeout=idle_timeout)
+    return sl.Kafka("localhost:9092").stream(topic, schema=schema(case, topic), idle_timeout=idle_timeout)
 
 
 def rows(case: Case, topic: str, idle_timeout: str | None = None) -> Any:
     """Return a topic of the case as a table."""
     kept = case.params.get("history_retention_ms", 300_000) if case.params.get("versioned") else None
     history = None if kept is None else timedelta(milliseconds=kept)
-    columns = {**schema(case), "key": pl.String} if case.params.get("table") == "global" else schema(case)
     return sl.Kafka("localhost:9092").table(
-        topic, schema=columns, key="key", history=history, idle_timeout=idle_timeout
+        topic, schema=schema(case, topic), key="key", history=history, idle_timeout=idle_timeout
     )
 
 
