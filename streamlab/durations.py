@@ -16,6 +16,7 @@ Duration = str | timedelta
 
 _UNITS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _PART = re.compile(r"(\d+)(ms|w|d|h|m|s)")
+_TEXT = re.compile(rf"-?({_PART.pattern})+")  # with a sign, to say what is wrong with it
 _VALID = 'write a whole number with a unit, such as "250ms", "30s", "5m", "1h30m", "2d" or "1w", or give a timedelta'
 
 
@@ -52,8 +53,9 @@ def milliseconds(duration: Duration, what: str = "duration", *, positive: bool =
         length, rest = divmod(duration, timedelta(milliseconds=1))
         if rest:
             raise DurationError(f"{what}: {duration!r} is finer than a millisecond, the precision of event time.")
-    elif isinstance(duration, str) and (parts := _PART.findall(duration)) and _PART.sub("", duration) == "":
-        length = sum(int(number) * _UNITS[unit] for number, unit in parts)
+    elif isinstance(duration, str) and _TEXT.fullmatch(duration):
+        length = sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(duration))
+        length = -length if duration.startswith("-") else length
     else:
         raise DurationError(f"{what}: {duration!r} is no duration; {_VALID}.")
     if length < 0 or (positive and length == 0):

@@ -44,7 +44,6 @@ def test_lengths_of_time_are_read_in_milliseconds(written: Any, length: Any) -> 
         "5 m",
         "5m ",
         "1.5h",
-        "-5s",
         "+5s",
         "5mo",
         "5y",
@@ -71,7 +70,7 @@ def test_a_timedelta_finer_than_a_millisecond_is_refused() -> None:
         milliseconds(timedelta(microseconds=1_500))
 
 
-@pytest.mark.parametrize("written", [timedelta(seconds=-1), timedelta(milliseconds=-1)])
+@pytest.mark.parametrize("written", ["-5s", "-1h30m", timedelta(seconds=-1), timedelta(milliseconds=-1)])
 def test_a_negative_length_is_refused(written: Any) -> None:
     with pytest.raises(DurationError, match="at least zero"):
         milliseconds(written)
