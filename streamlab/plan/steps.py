@@ -268,12 +268,13 @@ class WithEventTime(Node):
             (upstream,) = upstream.inputs
         if upstream.inputs:
             raise PlanError(
-                f"{self.label} {self.expr}: stands after a concat; use it on each stream before sl.concat([...])."
+                f"{self.label} {self.expr}: stands after {upstream.label!r}, whose rows come from {len(upstream.inputs)} places; "
+                "use it on each stream before."
             )
         if self.input.makes_rows:
             raise PlanError(
-                f"{self.label} {self.expr}: stands after an aggregation, and the event time of a result is the last instant of its "
-                "window; use it on the stream before .group_by(...)."
+                f"{self.label} {self.expr}: stands after a step that makes rows of its own, and the event time of a result is the last "
+                "instant of its window; use it on the stream before."
             )
         check_row_safe(self.label, self.expr.expr, self.input.schema)
         found = schemas.after(self.label, self.input.schema, lambda f: f.select(self.expr.expr.alias("event_time")))

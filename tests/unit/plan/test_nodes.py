@@ -79,11 +79,11 @@ REFUSED = {
     "with_event_time: unsafe": (lambda: flights().with_event_time(pl.col("at").max()), "needs more than one row"),
     "with_event_time: after a concat": (
         lambda: sl.concat([flights(), flights()]).filter(seats > 1).with_event_time("at"),
-        r"with_event_time col\(\"at\"\): stands after a concat; use it on each stream before sl.concat",
+        r"with_event_time col\(\"at\"\): stands after 'concat', whose rows come from 2 places; use it on each stream before",
     ),
     "with_event_time: of results": (
         lambda: flights().group_by("carrier").window(sl.tumbling("1m")).agg(pl.len()).with_event_time("window_start"),
-        "the event time of a result is the last instant of its window",
+        "the event time of a result is the last instant of its window; use it on the stream before",
     ),
     "map_batches: no function": (lambda: flights().map_batches(3, schema={"x": pl.Int64}), "map_batches: 3 is no function"),
     "map_batches: no schema": (lambda: flights().map_batches(len, schema={}), "map_batches: schema= is empty"),
