@@ -11,7 +11,7 @@ from streamlab.errors import PlanError
 from streamlab.grouping import GroupBy
 from streamlab.plan import nodes, steps
 from streamlab.plan.expressions import IntoExpr, PlanExpr, parse
-from streamlab.plan.join_asof import asof_join
+from streamlab.plan.asof import asof_join
 from streamlab.plan.join_interval import IntervalJoin
 from streamlab.plan.join_keys import join_keys
 from streamlab.plan.join_table import JoinTable
@@ -317,14 +317,15 @@ class StreamFrame(Results):
             raise PlanError(
                 'join_interval: how far apart may the rows be? Give before=, after= or both, such as before="1m", after="5m".'
             )
-        lengths = [milliseconds(given or "0s", f"join_interval: {what}") for what, given in (("before", before), ("after", after))]
-        how = "outer" if how == "full" else how
+        back = milliseconds("0s" if before is None else before, "join_interval: before")
+        ahead = milliseconds("0s" if after is None else after, "join_interval: after")
         wait = milliseconds(grace, "join_interval: grace")
-        return StreamFrame(IntervalJoin(self.node, right.node, keys, *lengths, how, wait, suffix, name))
+        how = "outer" if how == "full" else how
+        return StreamFrame(IntervalJoin(self.node, right.node, keys, back, ahead, how, wait, suffix, name))
 
     def join_asof(
         self,
-        right: StreamFrame,
+        right: StreamFrame | pl.DataFrame,
         *,
         on: str | None = None,
         left_on: str | None = None,
@@ -332,34 +333,35 @@ class StreamFrame(Results):
         by: str | Sequence[str] | None = None,
         by_left: str | Sequence[str] | None = None,
         by_right: str | Sequence[str] | None = None,
-        tolerance: Duration,
+        tolerance: Duration | None = None,
         strategy: str = "backward",
-        grace: Duration = "0s",
+        grace: Duration | None = None,
         suffix: str = "_right",
         name: str | None = None,
     ) -> StreamFrame:
-        """Join each row with the newest row of another stream that has its key, is not newer than itself, and not older than a tolerance.
+        """Join each row with the newest row of another stream, or of a frame, that has its key and is not newer than itself.
 
         A row waits until the watermark, the smallest of both streams, is past its time + grace, so that the right rows up to its time are
         there; then rows come in the order of time, those without a match with nulls. Of right rows of one time the last that came counts.
         A row that comes when the watermark is past its time + grace already is late, and so is a right row that is older than the
-        watermark by more than tolerance + grace. A null key never matches.
+        watermark by more than tolerance + grace. A null key never matches. With a frame on the right, sorted or not, no row waits, and
+        none is late.
 
         Parameters
         ----------
         right
-            The other stream.
+            The other stream, or a polars frame with a column of times.
         on, left_on, right_on
             The event-time columns by their name on both sides or on each: the result has the left one alone. Rows are joined by event time
             whether they are named or not.
         by, by_left, by_right
             The columns that must be equal, by their names on both sides or on each.
         tolerance
-            How much older than the left row a right row may be, bounds included, such as ``"1h"``.
+            How much older than the left row a right row may be, bounds included, such as ``"1h"``; only with a frame may it be left out.
         strategy
             ``"backward"``: the only one, as later rows have not come yet.
         grace
-            How much longer rows wait for rows that come out of order.
+            How much longer rows wait for rows that come out of order; zero if it is not given.
         suffix
             What is put behind the name of a column of the right stream that the left one has too.
         name
@@ -380,11 +382,12 @@ class StreamFrame(Results):
         >>> trades.join_asof(quotes, on="ts", by="id", tolerance="1h").collect().rows()
         [(1, 5000, 2.5), (1, 9000, 2.6)]
         """
-        _require_stream("join_asof", right)
+        if not isinstance(right, pl.DataFrame):
+            _require_stream("join_asof", right)
         return StreamFrame(
             asof_join(
                 self.node,
-                right.node,
+                right if isinstance(right, pl.DataFrame) else right.node,
                 {"on": on, "left_on": left_on, "right_on": right_on, "by": by, "by_left": by_left, "by_right": by_right},
                 tolerance,
                 strategy,

@@ -156,8 +156,8 @@ class WindowedGroupBy:
         """Aggregate each group in each window.
 
         Any aggregating polars expression works. Those that can be put together from partial results (len, count, sum, mean, min, max,
-        var, std, first, last, any, all, null_count) cost memory per group; any other keeps the rows of the open windows, and
-        `explain()` says so.
+        var, std, first, last, any, all, null_count, and the approximate `approx_n_unique`, `approx_quantile`, `top_k`) cost memory per
+        group; any other keeps the rows of the open windows, and `explain()` says so.
 
         Returns
         -------

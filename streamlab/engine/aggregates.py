@@ -36,7 +36,7 @@ class Aggregates:
     together: tuple[pl.Expr, ...]
     values: tuple[pl.Expr, ...]
     merge: tuple[pl.Expr, ...] = ()
-    """As `together`, of two partial results side by side: see `Partial`."""
+    """As `together`, of two partial results side by side, where that can be done: see `Partial`."""
     sequenced: bool = False
     """Whether rows must carry `SEQUENCE`: by the step's own choice and because an aggregation goes by it."""
 
@@ -105,7 +105,7 @@ def compile_aggregates(step: Aggregate, keys: Sequence[str], *, sequenced: bool 
         start=tuple(e for p in known for e in p.split),
         together=tuple(e for p in known for e in p.combine),
         values=tuple(p.finish for p in known),
-        merge=tuple(e for p in known for e in p.merge),
+        merge=tuple(e for p in known for e in p.merge) if all(p.merge for p in known) else (),
         sequenced=sequenced and any(p.kind in {"first", "last"} for p in known),
     )
 

@@ -18,6 +18,7 @@ from streamlab.engine.batch import Rows, empty
 from streamlab.engine.event_time import event_times
 from streamlab.engine.keyed_rows import KeyedRows
 from streamlab.engine.operator import Changes, Holding, Output, of_keys
+from streamlab.engine.runs import named
 from streamlab.engine.stateless import promised
 from streamlab.errors import PlanError, StepError
 from streamlab.plan.kept_value import decode, encode
@@ -156,10 +157,7 @@ class StateFunction:
         return empty(self._step.schema)
 
     def changes(self) -> Changes:
-        changes = self._rows.changes()
-        return Changes(
-            {f"{number:012d}": frame for number, frame in changes.put}, [f"{number:012d}" for number in changes.dropped]
-        )
+        return named(self._rows)
 
     def progress(self) -> Any:
         return {}

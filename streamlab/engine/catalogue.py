@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamlab.engine.apply_state import StateFunction
+from streamlab.engine.asof_frame import FrameAsof
 from streamlab.engine.deduplicate import Deduplicate
-from streamlab.engine.join_asof import AsofJoin
 from streamlab.engine.expiring import ExpiringGroups
+from streamlab.engine.join_asof import AsofJoin
 from streamlab.engine.join_interval import IntervalJoin
 from streamlab.engine.join_table_grace import table_join
 from streamlab.engine.join_tables import TablesJoin
@@ -15,10 +16,11 @@ from streamlab.engine.sessions import SessionWindows
 from streamlab.engine.sliding import FinalSliding, SlidingUpdates
 from streamlab.engine.static_table import Static
 from streamlab.engine.table_aggregate import TableGroups
-from streamlab.engine.updates import Updates
 from streamlab.engine.time_windows import FinalWindows
+from streamlab.engine.updates import Updates
 from streamlab.plan.aggregate import Aggregate
 from streamlab.plan.apply_state import ApplyState
+from streamlab.plan.asof_frame import AsofFrame
 from streamlab.plan.join_asof import AsofJoin as AsofJoinStep
 from streamlab.plan.join_interval import IntervalJoin as IntervalJoinStep
 from streamlab.plan.join_table import JoinTable
@@ -35,13 +37,34 @@ if TYPE_CHECKING:
     from streamlab.plan.stateful import Stateful
     from streamlab.plan.windows import Window
 
-FINAL: dict[type[Window], Callable[..., Operator]] = {Tumbling: FinalWindows, Hopping: FinalWindows, Session: SessionWindows, Sliding: FinalSliding}
+FINAL: dict[type[Window], Callable[..., Operator]] = {
+    Tumbling: FinalWindows,
+    Hopping: FinalWindows,
+    Session: SessionWindows,
+    Sliding: FinalSliding,
+}
 """Windows that emit once, when they close."""
 
-UPDATES: dict[type[Window] | None, Callable[..., Operator]] = {None: Updates, Tumbling: Updates, Hopping: Updates, Session: SessionWindows, Sliding: SlidingUpdates}
+UPDATES: dict[type[Window] | None, Callable[..., Operator]] = {
+    None: Updates,
+    Tumbling: Updates,
+    Hopping: Updates,
+    Session: SessionWindows,
+    Sliding: SlidingUpdates,
+}
 """Windows that emit at every change; None: groups without a window."""
 
-STEPS: dict[type[Stateful], Callable[..., Operator]] = {ApplyState: StateFunction, StaticTable: Static, TableAggregate: TableGroups, JoinTable: table_join, JoinTables: TablesJoin, IntervalJoinStep: IntervalJoin, AsofJoinStep: AsofJoin, Unique: Deduplicate}
+STEPS: dict[type[Stateful], Callable[..., Operator]] = {
+    ApplyState: StateFunction,
+    StaticTable: Static,
+    TableAggregate: TableGroups,
+    JoinTable: table_join,
+    JoinTables: TablesJoin,
+    IntervalJoinStep: IntervalJoin,
+    AsofJoinStep: AsofJoin,
+    Unique: Deduplicate,
+    AsofFrame: FrameAsof,
+}
 """All other steps with state."""
 
 

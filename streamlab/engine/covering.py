@@ -54,6 +54,19 @@ def covering(time: Ints, window: Fixed) -> tuple[Ints, Ints]:
     return np.maximum(first, lowest), last
 
 
+def panes_of(time: Ints, window: Fixed) -> Ints:
+    """Return where the pane of each time starts.
+
+    Examples
+    --------
+    >>> from streamlab.plan.windows import hopping
+    >>> panes_of(np.array([0, 1, 2, 3, 6]), hopping("7ms", every="5ms")).tolist()  # windows begin at 0, 5, 10, end at 7, 12, 17
+    [0, 0, 2, 2, 5]
+    """
+    starts, rest = starts_of(time, window), window.size % window.every
+    return np.where(time - starts >= rest, starts + rest, starts) if rest else starts
+
+
 def closed_by(watermark: Ints, window: Fixed) -> Ints:
     """Return the newest start of a window that each watermark has closed."""
     return starts_of(watermark - (window.size + window.grace), window)
@@ -118,13 +131,17 @@ def judge(rows: Rows, lane: Ints, window: Fixed, watermarks: Merged | Laned) -> 
     suspects = np.flatnonzero(since <= closed_by(watermarks.after, window)[lane])
     if not len(suspects):
         return Judged(since, last, late_rows(rows.take(suspects), suspects, window, suspects), rows.index, suspects)
-    few, first = rows.take(suspects), since[suspects]
-    watermark = watermarks.at(few, lane[suspects])
+    first, watermark = since[suspects], watermarks.at(_without_data(rows, suspects), lane[suspects])
     closed = closed_by(watermark, window)
     which, missed = spread(first, np.minimum(closed, last[suspects]), window.every)
     since[suspects] = np.maximum(first, closed + window.every)
-    late = late_rows(few.take(which), missed, window, watermark[which])
+    late = late_rows(rows.take(suspects[which]), missed, window, watermark[which])
     return Judged(since, last, late, rows.index[since <= last] if len(which) else rows.index, suspects)
+
+
+def _without_data(rows: Rows, at: Ints) -> Rows:
+    """Return when and where some rows came: their columns are not needed."""
+    return Rows(pl.DataFrame(), rows.time[at], rows.partition[at], rows.offset[at], rows.index[at])
 
 
 def late_rows(rows: Rows, starts: Ints, window: Fixed, watermark: Ints) -> Rows:

@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _SPLIT = float(2**27 + 1)
+_LARGE = 1e150  # squares of larger numbers are infinite, or nearly so
 _HIGHEST = 1_000  # numbers near the largest there are have no grid
 _GRIDS = 2  # parts that are summed without error; what is left is 2^-90 of the largest number
 
@@ -121,12 +122,11 @@ class FloatSums:
 
     def change(self, slots: Ints, group: Ints, values: Floats, sign: Floats, *, square: bool) -> None:
         """Add values times sign to the slot of each one's group; `square`: their squares."""
-        finite = np.isfinite(values)
+        finite = np.abs(values) < (_LARGE if square else np.inf)  # false for NaN, too
         if not finite.all():
-            whole, of = sign.astype(np.int64), ~finite
-            infinite = np.isinf(values)
-            above = infinite & ((values > 0) | square)
-            for number, which in enumerate((of & ~infinite, above, infinite & ~above)):
+            whole, odd = sign.astype(np.int64), np.isnan(values)
+            above = ~finite & ~odd & ((values > 0) | square)
+            for number, which in enumerate((odd, above, ~finite & ~odd & ~above)):
                 np.add.at(self.odd[number], slots[group[which]], whole[which])
             values = np.where(finite, values, 0.0)
         if square:

@@ -1,8 +1,8 @@
 """Groups that are dropped when no record has touched them for long, so that state without windows need not grow for ever.
 
 A group lives as long as the watermark has not passed the newest event time of its records by more than `ttl`. It is judged record by
-record: one that comes when its group's time is over finds it gone, also where both happen inside a batch, and begins it anew. A record that is
-itself so old makes no group.
+record: one that comes when its group's time is over finds it gone, also where both happen inside a batch, and begins it anew. A record
+that is itself so old makes no group.
 
 The groups to look at are found by time, not by looking at all: each stands in a bucket of time, once. When the watermark reaches a bucket,
 the groups that were touched since move on to a later one, and the others go.
@@ -20,7 +20,7 @@ import polars as pl
 from streamlab.engine.aggregates import LANE, TIME, compile_aggregates
 from streamlab.engine.batch import MADE, Rows, concat, empty
 from streamlab.engine.keyed_rows import KeyedRows
-from streamlab.engine.operator import Changes, Holding, Output
+from streamlab.engine.operator import Changes, Holding, Output, of_keys
 from streamlab.engine.runs import named
 from streamlab.engine.slot_frame import grown
 from streamlab.engine.stream_time import NEVER
@@ -129,7 +129,7 @@ class ExpiringGroups:
 
     def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
         (rows,) = inputs
-        parts: list[Rows] = []
+        gone, updated = self._none, self._none
         if rows.height:
             lane = rows.partition if self.laned else np.zeros(rows.height, np.int64)
             keys = rows.data.select(self._step.by).with_columns(pl.Series(LANE, lane))
@@ -137,10 +137,10 @@ class ExpiringGroups:
             self._newest = grown(self._newest, int(slot.max()) + 1, NEVER)
             verdict = self._judge(rows, lane, slot, watermarks)
             if verdict.keep.any():
-                parts.append(self._update(rows, keys, slot, verdict))
-            parts.append(self._deleted(verdict.over, verdict.newest, verdict.told))
-        parts += [self._expire(lane, int(after)) for lane, after in enumerate(watermarks.after)]
-        return Output(self._together(parts), self._none)
+                updated = self._update(rows, keys, slot, verdict)
+            gone = self._deleted(verdict.over, verdict.newest, verdict.told)
+        expired = [self._expire(one, int(after)) for one, after in enumerate(watermarks.after)]
+        return Output(concat([gone, *expired, updated], self._step.schema), self._none)
 
     # --- whose time is over ---
 
@@ -267,9 +267,6 @@ class ExpiringGroups:
         lane = partials[LANE].to_numpy()
         return Rows(data.select(self._step.schema.names()), partials[TIME].to_numpy(), lane, made, made)
 
-    def _together(self, parts: Sequence[Rows]) -> Rows:
-        return concat(parts, self._step.schema)
-
     def close(self) -> Rows:
         return self._none
 
@@ -286,6 +283,10 @@ class ExpiringGroups:
         self._newest = grown(self._newest, int(slots.max(initial=0)) + 1, NEVER)
         self._newest[slots] = rows[TIME].to_numpy()
         self._track(slots, rows[LANE].to_numpy())
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        rows = self._values(of_keys(self._rows.frame(), key))
+        return rows.data.with_columns(pl.Series(LANE, rows.partition))
 
     def holding(self) -> Holding:
         return Holding(len(self._rows), self._rows.estimated_size() + self._newest.nbytes)

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamlab.engine.aggregates import LANE
 from streamlab.engine.batch import MADE
 from streamlab.engine.stream_time import OPEN
 from streamlab.engine.watermark import Merged
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from streamlab.engine.batch import Ints
     from streamlab.engine.watermark import Laned
 
@@ -63,3 +66,8 @@ class Horizons:
                 found[mine] = levels(self.watermarks, int(one), upto)[back]
         found -= self.behind
         return found
+
+
+def lanes_of_keys(keys: pl.DataFrame) -> Ints:
+    """Return the lane of each key: a column of it where partitions stay apart, else the only one there is."""
+    return keys[LANE].to_numpy() if LANE in keys.columns else np.zeros(keys.height, np.int64)

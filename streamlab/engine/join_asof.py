@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 
 from streamlab.engine.batch import MADE, Rows, empty
-from streamlab.engine.due import Due
-from streamlab.engine.join_rows import beside, by_arrival, late_rows, no_late
+from streamlab.engine.join_rows import beside, by_arrival, late_rows, no_late, put, taken
 from streamlab.engine.keyed_times import KeyedTimes, Side
 from streamlab.engine.operator import Changes, Holding, Output
 from streamlab.engine.stream_time import NEVER, OPEN
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from streamlab.engine.batch import Bools, Ints
+    from streamlab.engine.due import Due
     from streamlab.engine.watermark import Laned, Merged
     from streamlab.plan.join_asof import AsofJoin as Step
 
@@ -53,7 +53,7 @@ class AsofJoin:
         late = [self._take_left(left, ours)]
         stragglers, missed = self._take_right(right, theirs)
         late = [rows for rows in (*late, missed) if rows.height]
-        number, time, lane = self._due_before(watermarks.after - self._step.grace)
+        time, number, lane = taken(self._due, watermarks.after - self._step.grace)
         emitted = self._joined(number, time, lane, ours.moments(time + self._step.grace, lane), stragglers)
         stragglers.settle(self._right.index)
         self._forget(watermarks.after)
@@ -70,18 +70,13 @@ class AsofJoin:
         late = turns.passed(rows.time + self._step.grace, turn)
         number = self._left.append(rows.data, rows.time, lane)
         self._left.settle(~late)
-        self._wait(number[~late], rows.time[~late], lane[~late])
+        put(self._due, rows.time[~late], number[~late], lane[~late])
         if not late.any():
             return self._no_late
         gone = rows.filter(late)
         nulls = pl.DataFrame(schema=self._step.right.schema).clear(gone.height)
         data = self._beside(gone.data, nulls, np.ones(gone.height, np.bool_))
         return late_rows(gone, data, self._step.tolerance, 0, turns.watermark[late])
-
-    def _wait(self, number: Ints, time: Ints, lane: Ints) -> None:
-        for one in np.flatnonzero(np.bincount(lane)).tolist():
-            mine = slice(None) if not self.laned else lane == one
-            self._due.setdefault(one, Due()).put(time[mine], number[mine])
 
     def _take_right(self, rows: Rows, turns: Turns) -> tuple[_Stragglers, Rows]:
         """Keep right rows and return those that came out of order by more than the grace, and those that are late."""
@@ -104,13 +99,6 @@ class AsofJoin:
         return stragglers, missed
 
     # --- results ---
-
-    def _due_before(self, watermark: Ints) -> tuple[Ints, Ints, Ints]:
-        """Take off the left rows whose time is before the watermark: numbers, times, lanes."""
-        parts = [(*due.take(int(watermark[lane])), lane) for lane, due in self._due.items() if lane < len(watermark)]
-        time, number = (np.concatenate([_NONE, *(part[at] for part in parts)]) for at in (0, 1))
-        lane = np.repeat([lane for *_, lane in parts], [len(part[0]) for part in parts]).astype(np.int64)
-        return number, time, lane
 
     def _joined(self, number: Ints, time: Ints, lane: Ints, moment: Ints, stragglers: _Stragglers) -> Rows:
         """Return left rows with their right rows, by the moment that they were due, then by time."""
@@ -135,7 +123,7 @@ class AsofJoin:
 
     def close(self) -> Rows:
         forever = np.full(max([*self._due, 0]) + 1, OPEN, np.int64)
-        number, time, lane = self._due_before(forever)
+        time, number, lane = taken(self._due, forever)
         none = _Stragglers(_NONE, _NONE, _NONE, _NONE)
         return self._joined(number, time, lane, np.full(len(number), END), none)
 
@@ -170,13 +158,15 @@ class AsofJoin:
         self._watermark = np.array(progress["watermark"], np.int64)
         for block in self._left.blocks:
             waits = block.time + self._step.grace >= self._watermark[block.lane]
-            self._wait(block.number[waits], block.time[waits], block.lane[waits])
+            put(self._due, block.time[waits], block.number[waits], block.lane[waits])
 
     def holding(self) -> Holding:
         held = self._held.holding()
         oldest = min((int(block.time.min()) for block in self._left.blocks), default=None)
         times = [at for at in (held.oldest, oldest) if at is not None]
-        return Holding(held.rows + len(self._left), held.bytes + self._left.estimated_size(), 0, min(times, default=None))
+        return Holding(
+            held.rows + len(self._left), held.bytes + self._left.estimated_size(), 0, min(times, default=None)
+        )
 
 
 class _Stragglers:

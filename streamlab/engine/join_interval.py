@@ -14,9 +14,8 @@ import numpy as np
 import polars as pl
 
 from streamlab.engine.batch import MADE, Rows, empty
-from streamlab.engine.due import Due
 from streamlab.engine.join_pairs import Arrived, Pairs, in_order, pairs_of
-from streamlab.engine.join_rows import beside, by_arrival, late_rows, no_late
+from streamlab.engine.join_rows import beside, by_arrival, late_rows, no_late, put, taken
 from streamlab.engine.keyed_times import KeyedTimes, Side
 from streamlab.engine.operator import Changes, Holding, Output
 from streamlab.engine.stream_time import NEVER, OPEN
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from streamlab.engine.batch import Ints
+    from streamlab.engine.due import Due
     from streamlab.engine.watermark import Laned
     from streamlab.plan.join_interval import IntervalJoin as Step
 
@@ -137,27 +137,22 @@ class IntervalJoin:
         rows, deadline = arrived.rows, arrived.rows.time + self._patience[side]
         over = batch.turns.passed(deadline, arrived.turn) & (arrived.slot >= 0)
         waits = (arrived.slot >= 0) & ~over
-        self._wait(side, deadline[waits], arrived.number[waits], arrived.lane[waits])
+        put(self._due[side], deadline[waits], arrived.number[waits], arrived.lane[waits])
         if over.any():
             made = pairs.turn[pairs.left_made == (side == 0)]
             over &= ~np.isin(arrived.turn, made)
         now = np.flatnonzero(over | ((arrived.slot < 0) & ~arrived.late))
         none, number = np.full(len(now), -1), arrived.number[now]
-        both = (number, none) if side == 0 else (none, number)
-        beside = (rows.time[now], rows.partition[now], rows.offset[now], rows.index[now])
-        return _Results(2 * arrived.turn[now] + 1, np.zeros(len(now), np.int64), *both, *beside)
-
-    def _wait(self, side: int, deadline: Ints, number: Ints, lane: Ints) -> None:
-        due = self._due[side]
-        for one in np.flatnonzero(np.bincount(lane)).tolist():
-            mine = slice(None) if not self.laned else lane == one
-            due.setdefault(one, Due()).put(deadline[mine], number[mine])
+        left, right = (number, none) if side == 0 else (none, number)
+        place, rank = 2 * arrived.turn[now] + 1, np.zeros(len(now), np.int64)
+        partition, offset, index = rows.partition[now], rows.offset[now], rows.index[now]
+        return _Results(place, rank, left, right, rows.time[now], partition, offset, index)
 
     def _overdue(self, pairs: Pairs, turns: Turns, watermark: Ints) -> list[_Results]:
         """Return the rows whose deadline the watermark has passed in this batch, and that had not matched by then."""
         found = []
         for side in self._outer:
-            deadline, number, lane = self._take(side, watermark)
+            deadline, number, lane = taken(self._due[side], watermark)
             if not len(number):
                 continue
             rows, time = (pairs.left, pairs.left_time) if side == 0 else (pairs.right, pairs.right_time)
@@ -167,15 +162,6 @@ class IntervalJoin:
             return []
         moments = [turns.moments(deadline, lane) for _, deadline, _, lane in found]
         return [self._in_order(found, moments, turns)]
-
-    def _take(self, side: int, watermark: Ints) -> tuple[Ints, Ints, Ints]:
-        """Take off what is due on a side: deadlines, numbers, lanes."""
-        parts = [
-            (*due.take(int(watermark[lane])), lane) for lane, due in self._due[side].items() if lane < len(watermark)
-        ]
-        deadline, number = (np.concatenate([_NONE, *(part[at] for part in parts)]) for at in (0, 1))
-        lane = np.repeat(np.array([lane for *_, lane in parts], np.int64), [len(part[0]) for part in parts])
-        return deadline, number, lane
 
     def _unmatched(
         self, side: int, deadline: Ints, number: Ints, lane: Ints, matched: Ints
@@ -201,18 +187,18 @@ class IntervalJoin:
         whole = pl.concat(frames)
         by = [] if any(step.left.schema[name].is_nested() for name in step.by.left) else keys.columns
         order = whole.sort("moment", "time", pl.col("side") == 0, *by, "lane", "number")
-        moment, time, side, number, lane = (
+        moment, time, which, number, lane = (
             order[name].to_numpy().astype(np.int64) for name in ("moment", "time", "side", "number", "lane")
         )
         made = np.full(len(time), MADE, np.int64)
-        both = np.where(side == 0, number, -1), np.where(side == 1, number, -1)
-        return _Results(2 * turns.places(moment), np.arange(len(time)), *both, time, lane, made, made)
+        left, right = (np.where(which == side, number, -1) for side in (0, 1))
+        return _Results(2 * turns.places(moment), np.arange(len(time)), left, right, time, lane, made, made)
 
     def close(self) -> Rows:
         found = []
         for side in self._outer:
             forever = np.full(max([*self._due[side], 0]) + 1, OPEN, np.int64)
-            found.append(self._unmatched(side, *self._take(side, forever), _NONE))
+            found.append(self._unmatched(side, *taken(self._due[side], forever), _NONE))
         if not found:
             return empty(self._step.schema)
         moments = [np.full(len(deadline), END) for _, deadline, _, _ in found]
@@ -251,7 +237,7 @@ class IntervalJoin:
             for block in self._sides[side].rows.blocks:
                 deadline = block.time + self._patience[side]
                 waits = deadline >= self._watermark[block.lane]
-                self._wait(side, deadline[waits], block.number[waits], block.lane[waits])
+                put(self._due[side], deadline[waits], block.number[waits], block.lane[waits])
 
     def holding(self) -> Holding:
         return self._held.holding()
@@ -259,6 +245,6 @@ class IntervalJoin:
 
 def _matches(pairs: Pairs, batch: _Batch) -> _Results:
     at = pairs.turn
-    beside = (batch.partition[at], batch.offset[at], batch.turns.index[at])
     time = np.maximum(pairs.left_time, pairs.right_time)
-    return _Results(2 * at + 1, pairs.earlier, pairs.left, pairs.right, time, *beside)
+    came = batch.partition[at], batch.offset[at], batch.turns.index[at]
+    return _Results(2 * at + 1, pairs.earlier, pairs.left, pairs.right, time, *came)

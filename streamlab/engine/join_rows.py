@@ -9,6 +9,7 @@ import polars as pl
 
 from streamlab.engine.batch import Rows, empty
 from streamlab.engine.covering import times
+from streamlab.engine.due import Due
 from streamlab.plan.schema import WATERMARK, WINDOW_END, WINDOW_START
 
 if TYPE_CHECKING:
@@ -74,3 +75,19 @@ def by_arrival(parts: Sequence[Rows]) -> Rows:
     if (np.diff(whole.index) >= 0).all():
         return whole
     return whole.take(np.argsort(whole.index, kind="stable"))
+
+
+def put(due: dict[int, Due], time: Ints, number: Ints, lane: Ints) -> None:
+    """Let rows be due once the watermark of their lane has passed a time."""
+    for one in np.flatnonzero(np.bincount(lane)).tolist():
+        mine = lane == one
+        due.setdefault(one, Due()).put(time[mine], number[mine])
+
+
+def taken(due: dict[int, Due], watermark: Ints) -> tuple[Ints, Ints, Ints]:
+    """Take off what the watermarks of the lanes have passed: times, numbers, lanes."""
+    none = np.empty(0, np.int64)
+    parts = [(*each.take(int(watermark[lane])), lane) for lane, each in due.items() if lane < len(watermark)]
+    time, number = (np.concatenate([none, *(part[at] for part in parts)]) for at in (0, 1))
+    lanes = np.array([lane for *_, lane in parts], np.int64)
+    return time, number, np.repeat(lanes, [len(part[0]) for part in parts])

@@ -7,7 +7,6 @@ side at or before it, else what the state holds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,8 @@ import polars as pl
 
 from streamlab.engine.aggregates import LANE
 from streamlab.engine.batch import MADE, Rows, concat, empty
-from streamlab.engine.horizon import Horizons
+from streamlab.engine.both_sides import Course, Events, Side
+from streamlab.engine.horizon import Horizons, lanes_of_keys
 from streamlab.engine.keyed_rows import KeyedRows
 from streamlab.engine.operator import Changes, Holding, Output
 from streamlab.engine.runs import named
@@ -33,57 +33,6 @@ if TYPE_CHECKING:
 _SLACK = 256  # rows that are not worth a cleaning
 
 
-@dataclass(frozen=True, slots=True)
-class _Side:
-    """One side of the join: the names that its columns have in the state."""
-
-    number: int
-    names: dict[str, str]  # by column of the table
-    time: str
-    there: str
-    history: int | None
-
-    @property
-    def schema(self) -> dict[str, pl.DataType]:
-        return {self.time: pl.Int64(), self.there: pl.Boolean()}
-
-
-@dataclass(frozen=True, slots=True)
-class _Events:
-    """Changes of both sides: those of the left before those of the right, each in order of arrival."""
-
-    keys: pl.DataFrame
-    values: tuple[pl.DataFrame, pl.DataFrame]  # of each side's own changes
-    side: Ints
-    place: Ints  # in the values of its side
-    time: Ints
-    turn: Ints
-    partition: Ints
-    offset: Ints
-    deleted: Bools
-
-    @property
-    def height(self) -> int:
-        return len(self.turn)
-
-    def filter(self, mask: Bools) -> _Events:
-        """Return the changes where `mask` is true."""
-        rest = (
-            getattr(self, name)[mask] for name in ("side", "place", "time", "turn", "partition", "offset", "deleted")
-        )
-        return _Events(self.keys.filter(pl.Series(mask)), self.values, *rest)
-
-
-@dataclass(frozen=True, slots=True)
-class _Course:
-    """What one side had along the changes of each key: before and after each of them."""
-
-    last: Ints  # the place of its values in the batch; -1: as the state holds it
-    there: Bools
-    was: Bools
-    time: Ints  # NEVER where it is not there
-
-
 class TablesJoin:
     """The operator: either side emits; a deletion is emitted only where there was a result."""
 
@@ -95,7 +44,7 @@ class TablesJoin:
         lane = {LANE: pl.Int64()} if laned else {}
         self._keys = pl.Schema({**lane, **{name: schema[name] for name in by.left}})
         self._sides = tuple(
-            _Side(
+            Side(
                 number,
                 {name: f"{RESERVED}{letter}_{name}" for name in node.schema if name not in names},
                 f"{RESERVED}{letter}time",
@@ -129,7 +78,7 @@ class TablesJoin:
 
     # --- changes of both sides ---
 
-    def _events(self, inputs: Sequence[Rows]) -> _Events:
+    def _events(self, inputs: Sequence[Rows]) -> Events:
         keys, values, kept = [], [], []
         for given, names, side in zip(inputs, (self._step.by.left, self._step.by.right), self._sides, strict=True):
             null = given.data.select(pl.any_horizontal(pl.col(list(names)).is_null())).to_series().to_numpy()
@@ -143,7 +92,7 @@ class TablesJoin:
         time, turn, partition, offset = (
             np.concatenate([getattr(rows, at) for rows in kept]) for at in ("time", "index", "partition", "offset")
         )
-        return _Events(
+        return Events(
             keys=pl.concat(keys),
             values=(values[0], values[1]),
             side=np.repeat([0, 1], [rows.height for rows in kept]),
@@ -155,7 +104,7 @@ class TablesJoin:
             deleted=np.concatenate(deleted),
         )
 
-    def _changed(self, events: _Events, watermarks: Merged | Laned) -> Rows:
+    def _changed(self, events: Events, watermarks: Merged | Laned) -> Rows:
         """Take in changes, and return what they make."""
         if not events.height:
             return empty(self._step.schema)
@@ -175,9 +124,7 @@ class TablesJoin:
         self._keep(slots[order], np.append(firsts[1:], len(order)) - 1, held, events, courses)
         return made
 
-    def _course(
-        self, side: _Side, events: _Events, order: Ints, first: Ints, held: pl.DataFrame, group: Ints
-    ) -> _Course:
+    def _course(self, side: Side, events: Events, order: Ints, first: Ints, held: pl.DataFrame, group: Ints) -> Course:
         """Follow one side along the changes, which are sorted by key and arrival; `first` is where the changes of a key begin."""
         mine = events.side[order] == side.number
         at = np.maximum.accumulate(np.where(mine, np.arange(len(order)), -1))
@@ -187,11 +134,9 @@ class TablesJoin:
         now = np.where(known, ~deleted[at], there)
         was = np.where(before >= first, ~deleted[before], there)
         time = np.where(known, events.time[order][at], held[side.time].fill_null(NEVER).to_numpy()[group])
-        return _Course(np.where(known, events.place[order][at], -1), now, was, time)
+        return Course(np.where(known, events.place[order][at], -1), now, was, time)
 
-    def _results(
-        self, events: _Events, order: Ints, held: pl.DataFrame, group: Ints, courses: Sequence[_Course]
-    ) -> Rows:
+    def _results(self, events: Events, order: Ints, held: pl.DataFrame, group: Ints, courses: Sequence[Course]) -> Rows:
         left, right = courses
         side, deleted = events.side[order], events.deleted[order]
         nothing = deleted & ~np.where(side == 0, left.was, right.was)  # what is deleted was not there
@@ -203,7 +148,7 @@ class TablesJoin:
         other = np.where(side == 0, right.there, left.there)
         time = np.where(other, np.maximum(own, others), own)[emits]
         values = [
-            self._values(which, events, held, group[emits], _picked(course, emits), gone)
+            self._values(which, events, held, group[emits], course.take(emits), gone)
             for which, course in zip(self._sides, courses, strict=True)
         ]
         values[1] = values[1].rename(self._step.added)
@@ -212,7 +157,7 @@ class TablesJoin:
         return Rows(data, time, partition, offset, index, gone if gone.any() else None)
 
     def _values(
-        self, side: _Side, events: _Events, held: pl.DataFrame, group: Ints, course: _Course, gone: Bools
+        self, side: Side, events: Events, held: pl.DataFrame, group: Ints, course: Course, gone: Bools
     ) -> pl.DataFrame:
         """Return the columns of one side for results, by the table's names; nulls where it has no row, and for deletions."""
         own = events.values[side.number]
@@ -227,12 +172,12 @@ class TablesJoin:
             return left & right
         return left if self._step.how == "left" else left | right
 
-    def _keep(self, slots: Ints, last: Ints, held: pl.DataFrame, events: _Events, courses: Sequence[_Course]) -> None:
+    def _keep(self, slots: Ints, last: Ints, held: pl.DataFrame, events: Events, courses: Sequence[Course]) -> None:
         """Keep what the last change of each key left."""
         columns, stays = list[pl.DataFrame](), np.zeros(len(last), np.bool_)
         groups, none = np.arange(len(last)), np.zeros(len(last), np.bool_)
         for side, whole in zip(self._sides, courses, strict=True):
-            course = _picked(whole, last)
+            course = whole.take(last)
             values = self._values(side, events, held, groups, course, none).rename(side.names)
             remembered = course.there | ((side.history is not None) & (course.time != NEVER))
             time = pl.Series(side.time, course.time).set(pl.Series(~remembered), None)
@@ -250,11 +195,11 @@ class TablesJoin:
 
     # --- versions: a change older than the newest of its key is none ---
 
-    def _in_order(self, events: _Events, slots: Ints, watermarks: Merged | Laned) -> Bools:
+    def _in_order(self, events: Events, slots: Ints, watermarks: Merged | Laned) -> Bools:
         """Return which changes count: all of a side without versions, of one with them those that are not older than one before."""
         counts = np.ones(events.height, np.bool_)
         held = self._rows.get_slots(slots)
-        lanes = _lanes(events.keys)
+        lanes = lanes_of_keys(events.keys)
         for side in self._sides:
             if side.history is None:
                 continue
@@ -272,7 +217,7 @@ class TablesJoin:
             counts[mine] = events.time[mine] >= np.maximum(before, newest)
         return counts
 
-    def _conflict(self, events: _Events, watermarks: Merged | Laned) -> int | None:
+    def _conflict(self, events: Events, watermarks: Merged | Laned) -> int | None:
         """Return the turn of the first change that is older than the horizon, and than a deletion before it in the batch.
 
         Whether that deletion is still remembered at its turn goes by the watermark there: what comes before is done first.
@@ -282,7 +227,7 @@ class TablesJoin:
             mine = np.flatnonzero(events.side == side.number)
             if side.history is None or not events.deleted[mine].any():
                 continue
-            horizons, lanes = Horizons(watermarks, side.history), _lanes(events.keys)[mine]
+            horizons, lanes = Horizons(watermarks, side.history), lanes_of_keys(events.keys)[mine]
             late = np.flatnonzero(events.time[mine] < horizons.after[lanes])
             if not late.size:
                 continue
@@ -301,7 +246,7 @@ class TablesJoin:
         if not (self._step.closes or any(self._step.histories)) or len(self._rows) <= 2 * self._cleaned + _SLACK:
             return
         rows = self._rows.frame()
-        mark = pl.Series(after[_lanes(rows)])
+        mark = pl.Series(after[lanes_of_keys(rows)])
         gone = pl.Series(np.zeros(rows.height, np.bool_))
         if self._step.closes:
             gone |= rows[WINDOW_END].dt.epoch("ms") < mark
@@ -325,11 +270,3 @@ class TablesJoin:
 
     def holding(self) -> Holding:
         return Holding(len(self._rows), self._rows.estimated_size())
-
-
-def _picked(course: _Course, at: Ints) -> _Course:
-    return _Course(course.last[at], course.there[at], course.was[at], course.time[at])
-
-
-def _lanes(keys: pl.DataFrame) -> Ints:
-    return keys[LANE].to_numpy() if LANE in keys.columns else np.zeros(keys.height, np.int64)

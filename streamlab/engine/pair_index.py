@@ -134,13 +134,15 @@ class PairIndex:
         return rows
 
 
-def cuts(ordered: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
-    """Return each value of sorted numbers, and where its stretch begins and ends.
+def cuts(numbers: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """Return the stretches of equal numbers: number, begin and end.
 
     Examples
     --------
-    >>> cuts(np.array([4, 4, 9]))
-    [(4, 0, 2), (9, 2, 3)]
+    >>> cuts(np.array([4, 4, 9, 4]))
+    [(4, 0, 2), (9, 2, 3), (4, 3, 4)]
     """
-    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
-    return list(zip(ordered[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), len(ordered)], strict=True))
+    if not len(numbers):
+        return []
+    starts = np.append(0, np.flatnonzero(numbers[1:] != numbers[:-1]) + 1)
+    return list(zip(numbers[starts].tolist(), starts.tolist(), [*starts[1:].tolist(), len(numbers)], strict=True))

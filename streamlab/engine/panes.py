@@ -18,7 +18,7 @@ from streamlab.engine.operator import Changes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-_MANY_ROWS = 50_000
+_MANY_ROWS = 250_000
 """Fewer appended rows than this are not worth combining between two checkpoints."""
 
 

@@ -153,6 +153,11 @@ def _arrived(stretch: Ints, first: Ints, last: Ints, seen: Ints, gap: int) -> In
     for turn, (where, begin, end, closed) in enumerate(zip(*columns, strict=True)):
         if where != now:
             now, firsts, lasts, names = where, [], [], []
+        if (
+            lasts and lasts[0] >= closed and firsts[-1] <= begin <= lasts[-1] + gap
+        ):  # to the newest: the others are farther away
+            lasts[-1], found[turn] = max(end, lasts[-1]), names[-1]
+            continue
         gone = bisect_left(lasts, closed)
         del firsts[:gone], lasts[:gone], names[:gone]
         near = slice(bisect_left(lasts, begin - gap), bisect_right(firsts, end + gap))

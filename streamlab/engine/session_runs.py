@@ -2,7 +2,7 @@
 
 Nothing in a run says that a session is gone: one that has closed is known by the watermark, and one that was merged, or has changed since,
 lies within a newer one of its key, which two open sessions never do. So a run is dropped once none of its rows is the newest of an open
-session; one that outgrows half of the one before takes that one in.
+session; where there are many, one that outgrows half of the one before takes that one in.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from streamlab.engine.session_cut import NONE
 if TYPE_CHECKING:
     from streamlab.engine.batch import Bools, Ints
 
+_FEW = 8  # runs are left alone: where sessions are short, all of their rows are gone before there are more
 _SPARSE = 4  # a run with fewer live rows than one of so many is written anew
 
 
@@ -57,10 +58,11 @@ class SessionRuns:
     def write(self) -> tuple[int, Ints, list[int]]:
         """Return the number of a new run, the slots whose rows it must have (none: no new run), and the runs to drop."""
         changed = np.flatnonzero(self._changed)
-        runs, dropped = self._runs, []
-        self._runs = []
+        runs, self._runs = self._runs, []
+        dropped: list[int] = []
         for run in reversed(runs):
-            grown = len(changed) and not self._runs and 2 * len(changed) > run.live
+            many = len(runs) - len(dropped) > _FEW
+            grown = many and len(changed) and not self._runs and 2 * len(changed) > run.live
             if run.live and not grown and _SPARSE * run.live >= len(run.slots):
                 self._runs.append(run)
                 continue

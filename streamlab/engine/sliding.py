@@ -1,8 +1,8 @@
 """Sliding windows: one for each distinct set of rows of a key that are at most `size` apart.
 
-A row at `t` has the window that ends with it, and one that begins right after it if that is not empty. So which windows there are, and what
-is in them, follows from the rows alone: a window is worked out when it changes or closes, from the rows of its key between its bounds. State
-is the rows, those of one key and time as one partial result; they go when no open window can need them.
+A row at `t` has the window that ends with it, and one that begins right after it if that is not empty. So which windows there are, and
+what is in them, follows from the rows alone: a window is worked out when it changes or closes, from the rows of its key between its bounds.
+State is the rows, those of one key and time as one partial result; they go when no open window can need them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from streamlab.engine.near import Near
 from streamlab.engine.operator import Changes, Holding, Output
 from streamlab.engine.sliding_blocks import blocks
 from streamlab.engine.sliding_blocks import members as block_members
-from streamlab.engine.sliding_judge import Judged, judge, left_end, none_late
+from streamlab.engine.sliding_judge import Judged, closed_before, judge, left_end, none_late
 from streamlab.engine.sliding_partials import SlidingPartials
 from streamlab.engine.sliding_rows import SlidingRows
 from streamlab.engine.sliding_windows import Held, Windows, bounded, changed
@@ -50,9 +50,12 @@ class _Sliding:
         self._step = step
         self._partials = SlidingPartials(step)
         keys = pl.Schema({LANE: pl.Int64(), **{name: step.input.schema[name] for name in step.by}})
-        self._rows = SlidingRows(keys, self._partials.schema)
+        self._rows = SlidingRows(
+            keys, self._partials.schema, None if self._partials.keeps_rows else self._partials.combined
+        )
         self._leaving: dict[int, Due] = {}  # by task: rows, and the end of the window that begins right after each
         self._closed = np.full(1, NEVER, np.int64)  # by task: windows that end before are closed
+        self._passed = self._closed  # by task: and were so before the batch
         self._arrivals = 0
 
     def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
@@ -62,7 +65,7 @@ class _Sliding:
             judged = judge(rows, self.window, watermarks, self._rows, self._keys)
             late, reached = judged.late, judged.rows.index
             fresh = self._take(judged)
-        self._closed = np.where(watermarks.after == NEVER, NEVER, watermarks.after - self.window.grace)
+        self._passed, self._closed = self._closed, closed_before(watermarks.after, self.window)
         return Output(self._results(fresh), late, reached)
 
     def _keys(self, rows: Rows) -> pl.DataFrame:
@@ -112,7 +115,16 @@ class _Sliding:
         numbers = numbers[inside]
         near = Near(which[inside], time[inside])
         numbers = numbers[near.order]
-        return Held(slots, near, numbers, self._rows.since[numbers])
+        since = self._rows.since[numbers]
+        if since.any():
+            # a row that only misses windows closed before the batch is in all that are still to be worked out
+            since = np.where(since <= self._closed_before_batch(slots)[near.key], 0, since)
+        return Held(slots, near, numbers, since)
+
+    def _closed_before_batch(self, slots: Ints) -> Ints:
+        """Return for each slot before which end its windows were closed when the batch began."""
+        lane, passed = self._rows.lane(slots), self._passed
+        return np.where(lane < len(passed), passed[np.minimum(lane, len(passed) - 1)], NEVER)
 
     def _values(self, held: Held, windows: Windows) -> tuple[pl.DataFrame, Ints]:
         """Return the rows of windows that are not empty, tasks among the columns, and the newest event time in each."""
@@ -124,8 +136,8 @@ class _Sliding:
         time = held.near.time
         members = windows.members(held.since)
         if windows.pairs > BLOCKS_PAY * len(time) and not self._partials.keeps_rows:
-            parts, time = blocks(parts, held, self._partials.doubled)
-            members = iter([block_members(windows, held.since)])
+            parts, time = blocks(parts, held, self._partials.combined)
+            members = block_members(windows, held.since)
         for which, at in members:
             values.append(self._partials.join(parts, which, at))
             first = np.flatnonzero(np.diff(which, prepend=-1))
@@ -211,7 +223,7 @@ class FinalSliding(_Sliding):
         return self._made(data, data[WINDOW_END].cast(pl.Int64).to_numpy())
 
     def close(self) -> Rows:
-        self._closed = np.full(max(self._leaving, default=0) + 1, OPEN, np.int64)
+        self._passed, self._closed = self._closed, np.full(max(self._leaving, default=0) + 1, OPEN, np.int64)
         return self._results(np.empty(0, np.int64))
 
     def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
@@ -236,7 +248,9 @@ class SlidingUpdates(_Sliding):
         held = self._held(slots[first], time[first] - reach, time[last] + reach)
         new = np.zeros(len(self._rows.time), np.bool_)
         new[fresh] = True
-        data, newest = self._values(held, changed(held, new[held.numbers], self.window))
+        windows = changed(held, new[held.numbers], self.window)
+        open_then = windows.start + self.window.size >= self._closed_before_batch(held.slots)[windows.key]
+        data, newest = self._values(held, windows.where(open_then))
         return self._made(data, newest)
 
     def close(self) -> Rows:

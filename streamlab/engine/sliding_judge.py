@@ -1,9 +1,9 @@
 """Which windows a row of sliding windows is in time for.
 
-A row at `t` stands in windows that end from `t` on (its own ends there; at the epoch with the first that there can be) to `t + size`. At its
-turn windows that end before `W - grace` are closed. So a row is in time for its own window and all others; or it is late for its own, and in
-time for those that end from `since` on, if there is one by then: another row's, or one that follows a row before it. If there is none, the
-row leaves no trace.
+A row at `t` stands in windows that end from `t` on (its own ends there; at the epoch with the first that there can be) to `t + size`. At
+its turn windows that end before `W - grace` are closed. So a row is in time for its own window and all others; or it is late for its own,
+and in time for those that end from `since` on, if there is one by then: another row's, or one that follows a row before it. If there is
+none, the row leaves no trace.
 """
 
 from __future__ import annotations
@@ -66,6 +66,11 @@ def left_end(time: Ints, window: Sliding) -> Ints:
     return np.maximum(time, window.size)
 
 
+def closed_before(watermark: Ints, window: Sliding) -> Ints:
+    """Return before which end a window is closed by each watermark."""
+    return np.where(watermark == NEVER, NEVER, watermark - window.grace)
+
+
 def late_rows(rows: Rows, window: Sliding, watermark: Ints) -> Rows:
     """Return late rows with the bounds of their own window, and the watermark that they missed it by."""
     end = left_end(rows.time, window)
@@ -90,7 +95,7 @@ def judge(
     suspects = np.flatnonzero(left_end(rows.time, window) + window.grace < watermarks.after[lane])
     few = rows.take(suspects)
     watermark = watermarks.at(few, lane[suspects]) if len(suspects) else suspects
-    since = np.where(watermark == NEVER, NEVER, watermark - window.grace)
+    since = closed_before(watermark, window)
     missed = left_end(few.time, window) < since
     if not missed.any():
         return Judged(rows, kept.slots(keys(rows)), np.zeros(rows.height, np.int64), none_late(few.data.schema, window))

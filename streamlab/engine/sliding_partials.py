@@ -78,14 +78,12 @@ class SlidingPartials:
         at
             Positions of parts, one for each of these.
         """
-        pairs = parts[at].with_columns(pl.Series(WINDOW, window))
         if self.keeps_rows:
-            rows = pairs.sort(WINDOW, SEQUENCE)
+            rows = parts[at].with_columns(pl.Series(WINDOW, window)).sort(WINDOW, SEQUENCE)
             return rows.group_by(WINDOW, maintain_order=True).agg(self._aggregates.values).drop(WINDOW)
-        whole = pairs.group_by(WINDOW, maintain_order=True).agg(self._aggregates.together)
-        return whole.select(self._aggregates.values)
+        return self.combined(parts[at], window).select(self._aggregates.values)
 
-    def doubled(self, parts: pl.DataFrame) -> pl.DataFrame:
-        """Return partial results of two parts each: the first two, the next two, ..."""
-        pairs = parts.with_columns(pl.Series(WINDOW, np.arange(parts.height) // 2))
-        return pairs.group_by(WINDOW, maintain_order=True).agg(self._aggregates.together).drop(WINDOW)
+    def combined(self, parts: pl.DataFrame, group: Ints) -> pl.DataFrame:
+        """Return partial results put together by group, in order of first appearance."""
+        numbered = parts.with_columns(pl.Series(WINDOW, group))
+        return numbered.group_by(WINDOW, maintain_order=True).agg(self._aggregates.together).drop(WINDOW)

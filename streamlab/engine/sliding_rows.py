@@ -1,8 +1,8 @@
 """What sliding windows are made of: partial results by key and event time, found by key, dropped by time, kept by a store.
 
-A row has a number, under which arrays hold its slot (that of its key), its event time and `since`: the first end of a window that it came in
-time for. Rows never change, so a commit writes those that are new. They are written as runs, which are put together like the levels of an
-LSM tree, one sequence of runs for each task; dropping needs no writing, since whoever reads a run knows by the times what is still needed.
+A row has a number, under which arrays hold its slot (that of its key), its event time and `since`: the first end of a window that it came
+in time for. A commit writes the rows that are new, as a run. Runs are put together like the levels of an LSM tree, one sequence of them for
+each task, and rows of one key and time with them; dropping needs no writing, since whoever reads a run knows by the times what is needed.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ import polars as pl
 
 from streamlab.engine.aggregates import LANE, TIME
 from streamlab.engine.key_index import KeyIndex
+from streamlab.engine.near import Near
 from streamlab.engine.operator import Changes, of_keys
 from streamlab.engine.slot_frame import SlotFrame, grown
 from streamlab.engine.slot_lists import SlotLists
 from streamlab.plan.schema import RESERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from streamlab.engine.batch import Ints
 
 SINCE = f"{RESERVED}since"
 _FEW = 1_000  # keys without rows that are not worth a sweep
-_LARGE = 16  # a run with this part of all rows is large
+_LARGE, _SMALL = 16, 4_096  # a run with this part of all rows is large, unless it is so small
 
 
 @dataclass(slots=True)
@@ -45,17 +46,26 @@ class SlidingRows:
         Columns that tell groups apart: the task first.
     partials
         Columns of a partial result.
+    combined
+        Puts partial results together by group; None: they are rows, and stay as they are.
     """
 
-    def __init__(self, keys: pl.Schema, partials: pl.Schema) -> None:
+    def __init__(
+        self,
+        keys: pl.Schema,
+        partials: pl.Schema,
+        combined: Callable[[pl.DataFrame, Ints], pl.DataFrame] | None,
+    ) -> None:
         self._index, self._lists, self._partials = KeyIndex(keys), SlotLists(), SlotFrame(partials)
+        self._combined = combined
         self._by = [name for name in keys if name != LANE]
         self.slot, self.time, self.since = (np.empty(0, np.int64) for _ in range(3))  # by number
         self._alive = np.empty(0, np.bool_)  # by number
         self._lane = np.zeros(1, np.int64)  # by slot
         self._known = np.zeros(1, np.bool_)  # by slot: whether it is that of a key
         self._given, self._live = 0, 0
-        self._dead: list[Ints] = []  # dropped, but not swept up
+        self._gone = 0  # that stand in the lists, but not alive
+        self._dead: list[Ints] = []  # dropped, but not swept up: their numbers are not free yet
         self._free: list[Ints] = []
         self._fresh: list[Ints] = []
         self._runs: dict[int, list[_Run]] = {}
@@ -89,7 +99,7 @@ class SlidingRows:
     def of(self, slots: Ints) -> tuple[Ints, Ints]:
         """Return the numbers of the rows of slots, and the position in `slots` that each comes from."""
         which, numbers = self._lists.of(slots)
-        if self._dead:
+        if self._gone:
             alive = self._alive[numbers]
             which, numbers = which[alive], numbers[alive]
         return which, numbers
@@ -107,12 +117,15 @@ class SlidingRows:
     def drop(self, numbers: Ints) -> None:
         """Forget rows; they are swept up once they are a third of all."""
         if len(numbers):
-            self._alive[numbers] = False
-            self._live -= len(numbers)
+            self._bury(numbers[self._alive[numbers]])
             self._dead.append(numbers)
-        dead = sum(map(len, self._dead))
-        if 2 * dead > self._live or len(self._index) > 2 * self._live + _FEW:
+        if 2 * self._gone > self._live or len(self._index) > 2 * self._live + _FEW:
             self._sweep()
+
+    def _bury(self, numbers: Ints) -> None:
+        self._alive[numbers] = False
+        self._live -= len(numbers)
+        self._gone += len(numbers)
 
     def changes(self) -> Changes:
         """Return what changed since the last call."""
@@ -125,7 +138,7 @@ class SlidingRows:
 
     def load(self, name: str, frame: pl.DataFrame) -> Ints:
         """Take in a part of a run, and return the numbers of its rows."""
-        lane = int(name.split("/")[0])
+        lane = int(name.partition("/")[0])
         keys = pl.DataFrame([pl.Series(LANE, np.full(frame.height, lane)), *(frame[name] for name in self._by)])
         times, since = (frame[name].to_numpy() for name in (TIME, SINCE))
         numbers = self._put(self.slots(keys), times, since, frame.select(self._partials.schema.names()))
@@ -178,8 +191,9 @@ class SlidingRows:
             self._dropped += [run.name for run in runs if not len(run.numbers)]
             self._runs[lane] = [run for run in runs if len(run.numbers)]
         self._lists.keep(self._alive)
-        self._partials.drop(np.concatenate([np.empty(0, np.int64), *self._dead]))
-        self._free, self._dead = self._free + self._dead, []
+        dead, self._dead, self._gone = np.concatenate([np.empty(0, np.int64), *self._dead]), [], 0
+        self._partials.drop(dead[self._partials.has(dead)])
+        self._free += [dead] if len(dead) else []
         slots = np.flatnonzero(self._known)
         empty = slots[~self._lists.has(slots)]
         if 2 * len(empty) > len(self._index) - len(empty):
@@ -189,15 +203,32 @@ class SlidingRows:
     def _fold(self, lane: int, numbers: Ints) -> tuple[str, pl.DataFrame]:
         """Make one run of new rows, and of older runs that they outgrow; a large one stays as it is, for it will go whole."""
         runs = self._runs.setdefault(lane, [])
-        large = sum(len(run.numbers) for run in runs) // _LARGE
+        large = max(sum(len(run.numbers) for run in runs) // _LARGE, _SMALL)
         while runs and len(runs[-1].numbers) < min(2 * len(numbers), large):
             older = runs.pop()
             self._dropped.append(older.name)
             numbers = np.concatenate([older.numbers[self._alive[older.numbers]], numbers])
+        numbers = self._shared(numbers)
         self.sequence += 1
         run = _Run(f"{lane:05d}/{self.sequence:012d}", numbers)
         runs.append(run)
         return run.name, self._frame(numbers)
+
+    def _shared(self, numbers: Ints) -> Ints:
+        """Put rows of one key and time together in one of them, and return those that stay; the numbers of the others are free later."""
+        whole = self.since[numbers] == 0
+        mine = numbers[whole]
+        near = Near(self.slot[mine], self.time[mine])
+        begins = near.begins
+        if self._combined is None or begins.all():
+            return numbers
+        mine, group = mine[near.order], np.cumsum(begins) - 1
+        several = np.bincount(group)[group] > 1
+        parts = self._combined(self._partials.take(mine[several]), group[several])
+        self._bury(mine[~begins])
+        self._partials.drop(mine[~begins])
+        self._partials.put(mine[several & begins], parts)
+        return np.concatenate([mine[begins], numbers[~whole]])
 
     def _frame(self, numbers: Ints) -> pl.DataFrame:
         keys = self._index.keys(self.slot[numbers])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamlab.engine.batch import Bools, Ints
     from streamlab.plan.windows import Sliding
 
-_PAIRS = 1_000_000
+PAIRS = 1_000_000
 """Pairs of window and row that are worked out at once."""
 
 
@@ -52,19 +52,14 @@ class Windows:
 
     def members(self, since: Ints) -> Iterator[tuple[Ints, Ints]]:
         """Yield pairs of window and row by position, some windows at once: rows between a window's bounds that are in time for it."""
-        counts = self.last - self.first
-        upto, begin, check = np.cumsum(counts), 0, bool(since.any())
-        while begin < len(counts):
-            before = int(upto[begin] - counts[begin])
-            end = max(begin + 1, int(np.searchsorted(upto, before + _PAIRS, side="right")))
-            which = np.repeat(np.arange(begin, end), counts[begin:end])
-            at = spread(self.first[begin:end], counts[begin:end])
+        counts, check = self.last - self.first, bool(since.any())
+        for piece in pieces(counts):
+            which, at = np.repeat(piece, counts[piece]), spread(self.first[piece], counts[piece])
             if check:
                 in_time = since[at] <= self.start[which] + self.size
                 which, at = which[in_time], at[in_time]
             if len(which):
                 yield which, at
-            begin = end
 
 
 def bounded(held: Held, key: Ints, start: Ints, size: int) -> Windows:
@@ -108,9 +103,18 @@ def _hold(windows: Windows, rows: Bools) -> Bools:
 def _hold_late(windows: Windows, fresh: Bools, since: Ints) -> Bools:
     """Return which windows have some of the rows that are not in all windows: each is looked at alone."""
     late = fresh & (since > 0)
-    upto = np.concatenate([[0], np.cumsum(late)])
+    upto, ends = np.concatenate([[0], np.cumsum(late)]), since[late]
     first, count = upto[windows.first], upto[windows.last] - upto[windows.first]
-    which, row = np.repeat(np.arange(len(first)), count), spread(first, count)
     found = np.zeros(len(first), np.bool_)
-    found[which[since[late][row] <= windows.start[which] + windows.size]] = True
+    for piece in pieces(count):
+        which = np.repeat(piece, count[piece])
+        row = spread(first[piece], count[piece])
+        found[which[ends[row] <= windows.start[which] + windows.size]] = True
     return found
+
+
+def pieces(counts: Ints) -> list[Ints]:
+    """Return all positions in pieces, each with some `PAIRS` in all, or with one position only."""
+    upto = np.cumsum(counts)
+    cuts = np.searchsorted(upto, np.arange(PAIRS, int(counts.sum()), PAIRS))
+    return np.split(np.arange(len(counts)), np.unique(cuts))

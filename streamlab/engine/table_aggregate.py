@@ -15,7 +15,7 @@ import polars as pl
 from streamlab.engine.aggregates import LANE, TIME
 from streamlab.engine.batch import Rows, empty
 from streamlab.engine.keyed_rows import KeyedRows
-from streamlab.engine.operator import Changes, Holding, Output
+from streamlab.engine.operator import Changes, Holding, Output, of_keys
 from streamlab.engine.runs import named
 from streamlab.engine.slot_frame import grown
 from streamlab.engine.table_groups import KeptRows, Moves, Sums
@@ -88,10 +88,8 @@ class TableGroups:
 
     def _group_columns(self, data: pl.DataFrame, live: Bools, lane: Ints) -> pl.DataFrame:
         alive = data if live.all() else data.filter(pl.Series(live))
-        made = (
-            alive.with_columns(self._by).select([f"g{n}" for n in range(len(self._by))]) if self._by else pl.DataFrame()
-        )
-        return made.with_columns(pl.Series(LANE, lane[live]))
+        made = alive.with_columns(self._by)
+        return pl.DataFrame([pl.Series(LANE, lane[live]), *(made[f"g{n}"] for n in range(len(self._by)))])
 
     def _make_room(self, rows: int, groups: int) -> None:
         self._group_of = grown(self._group_of, rows, -1)
@@ -168,6 +166,17 @@ class TableGroups:
         self._time[group], self._count[group] = groups[TIME].to_numpy(), groups[_MEMBERS].to_numpy()
         self._group_of[row] = self._groups.slots_of(rows, insert=False)
         self._values.load(row, rows, group, groups, self._group_of)
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        slots = np.flatnonzero(self._time >= 0)
+        keys = self._groups.key_frame(slots).select(
+            LANE, *(pl.col(f"g{n}").alias(name) for n, name in enumerate(self._step.by))
+        )
+        slots = of_keys(keys.with_columns(pl.Series(_MEMBERS, slots)), key)[_MEMBERS].to_numpy()
+        # values that are worked out from rows are not held
+        values = self._values.finish(slots) if isinstance(self._values, Sums) else []
+        count = pl.Series("rows of the table", self._count[slots])
+        return pl.DataFrame([*of_keys(keys, key), count, *values])
 
     def holding(self) -> Holding:
         size = self._rows.estimated_size() + self._groups.estimated_size() + self._values.size()

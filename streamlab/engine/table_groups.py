@@ -13,6 +13,7 @@ import polars as pl
 
 from streamlab.engine.exact_sums import FloatSums, spread
 from streamlab.engine.slot_frame import SlotFrame, grown
+from streamlab.plan.aggregations import from_rows
 from streamlab.plan.schema import RESERVED
 
 if TYPE_CHECKING:
@@ -218,7 +219,9 @@ class KeptRows:
         read = {name for e in exprs for name in e.meta.root_names()}
         self._names = {name: f"v{n}" for n, name in enumerate(name for name in step.input.schema if name in read)}
         self._outputs = [(e.meta.output_name(), step.schema[e.meta.output_name()]) for e in exprs]
-        self._aggs = [e.cast(dtype).alias(name) for e, (name, dtype) in zip(exprs, self._outputs, strict=True)]
+        self._aggs = [
+            from_rows(e, step.input.schema, dtype) for e, (_, dtype) in zip(exprs, self._outputs, strict=True)
+        ]
         self.row_schema = pl.Schema(
             {new: step.input.schema[name] for name, new in self._names.items()} | {_SEQUENCE: pl.Int64()}
         )

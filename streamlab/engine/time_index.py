@@ -117,7 +117,7 @@ class TimeIndex:
         return sum(packed.nbytes + rows.nbytes for packed, rows in self._runs)
 
     def _needles(self, slots: Ints, low: Ints, high: Ints) -> tuple[Ints, Packed, Packed]:
-        """Return the order in which to ask, and both bounds in that order: sorted needles walk a run once instead of jumping about in it."""
+        """Return the order in which to ask, and both bounds in it: sorted needles walk a run once instead of jumping about in it."""
         order = np.arange(len(slots))
         if (slots[1:] < slots[:-1]).any():
             order = np.argsort(slots, kind="stable")

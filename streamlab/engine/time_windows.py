@@ -15,7 +15,7 @@ import polars as pl
 
 from streamlab.engine.aggregates import LANE, WINDOW, compile_aggregates
 from streamlab.engine.batch import MADE, Rows, empty
-from streamlab.engine.covering import Fixed, bounds, closed_by, covering, judge, spread, starts_of
+from streamlab.engine.covering import Fixed, bounds, closed_by, covering, judge, panes_of, spread
 from streamlab.engine.operator import Changes, Holding, Output, of_keys
 from streamlab.engine.panes import Panes
 from streamlab.engine.slot_frame import own_texts
@@ -31,19 +31,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 1_000_000
 """Rows from which on windows that close together are worked out one after the other."""
-
-
-def panes_of(time: Ints, window: Fixed) -> Ints:
-    """Return where the pane of each time starts.
-
-    Examples
-    --------
-    >>> from streamlab.plan.windows import hopping
-    >>> panes_of(np.array([0, 1, 2, 3, 6]), hopping("7ms", every="5ms")).tolist()  # windows begin at 0, 5, 10, end at 7, 12, 17
-    [0, 0, 2, 2, 5]
-    """
-    starts, rest = starts_of(time, window), window.size % window.every
-    return np.where(time - starts >= rest, starts + rest, starts) if rest else starts
 
 
 class FinalWindows:
@@ -112,7 +99,7 @@ class FinalWindows:
         self._closed = closed
         if not found:
             return empty(self._step.schema)
-        values = pl.concat(found)
+        values = pl.concat(found).sort(WINDOW, *self._step.by, *self._lead[:-1])
         starts = values[WINDOW].to_numpy()
         data = values.with_columns(bounds(starts, self.window)).select(self._step.schema.names())
         lane = values[LANE].to_numpy() if self.laned else np.zeros(len(starts), np.int64)
@@ -120,14 +107,19 @@ class FinalWindows:
         return Rows(data, starts + (self.window.size - 1), lane, made, made)
 
     def _finish(self, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-        values = self._aggregates.finish(self._aggregates.combine(parts))
-        return values.sort(WINDOW, *self._step.by, *self._lead[:-1])
+        return self._aggregates.finish(self._aggregates.combine(parts))
 
     def _closing(self, closed: Ints, direct: pl.DataFrame | None) -> Iterator[list[pl.DataFrame]]:
-        """Yield the parts of windows that close, in order of their starts, several windows at a time where they are small."""
+        """Yield the parts of windows that close, several windows at a time where they are small."""
+        due = sorted(self._due(closed))
+        if direct is not None:
+            held = pl.Series([start for start, _ in due], dtype=pl.Int64).implode()
+            alone, direct = direct.filter(~pl.col(WINDOW).is_in(held)), direct.filter(pl.col(WINDOW).is_in(held))
+            if alone.height:  # nothing is to be put to them
+                yield [alone]
         parts: list[pl.DataFrame] = []
         rows, low = 0, NEVER
-        for start, lane in sorted(self._due(closed)):
+        for start, lane in due:
             if rows > _AT_ONCE and start > low:
                 yield parts + _between(direct, low, start)
                 parts, rows, low = [], 0, start

@@ -45,8 +45,9 @@ class Block:
     def places(self, numbers: Ints) -> Ints:
         """Return where rows of the block stand in it."""
         if self.number[-1] - self.number[0] + 1 == self.height:
-            return numbers - self.number[0]
-        return np.searchsorted(self.number, numbers)
+            return numbers - int(self.number[0])
+        found: Ints = np.searchsorted(self.number, numbers)
+        return found
 
     def filter(self, mask: Bools) -> Block:
         """Return the rows where `mask` is true, with texts of their own."""
@@ -62,8 +63,10 @@ class Block:
 def _joined(blocks: Sequence[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
-    arrays = (np.concatenate([getattr(b, name) for b in blocks]) for name in ("time", "lane", "number", "slot"))
-    return Block(pl.concat([block.data for block in blocks], rechunk=True), *arrays)
+    time, lane, number, slot = (
+        np.concatenate([getattr(block, name) for block in blocks]) for name in ("time", "lane", "number", "slot")
+    )
+    return Block(pl.concat([block.data for block in blocks], rechunk=True), time, lane, number, slot)
 
 
 class TimedRows:
@@ -83,9 +86,9 @@ class TimedRows:
     [0, 1]
     >>> rows.take(np.array([1, -1]))["x"].to_list()
     [8, None]
-    >>> rows.drop_before(np.array([15]))
+    >>> rows.drop_before(np.array([25]))
     >>> len(rows)
-    1
+    0
     """
 
     def __init__(self, schema: pl.Schema, prefix: str) -> None:
@@ -128,7 +131,11 @@ class TimedRows:
             place[at] = np.arange(done, done + len(at))
             done += len(at)
         if not taken:
-            return pl.DataFrame(schema=self.schema) if not len(numbers) else pl.DataFrame(schema=self.schema).clear(len(numbers))
+            return (
+                pl.DataFrame(schema=self.schema)
+                if not len(numbers)
+                else pl.DataFrame(schema=self.schema).clear(len(numbers))
+            )
         if len(taken) == 1 and done == len(numbers):
             return taken[0]
         return rows_at(pl.concat(taken, rechunk=True), place)
@@ -203,7 +210,9 @@ class TimedRows:
         for name, pieces in parts.items():
             whole = pl.concat(pieces).sort(_NUMBER)
             time, lane, number = (whole[column].to_numpy().copy() for column in (_TIME, _LANE, _NUMBER))
-            self.blocks.append(Block(whole.select(self.schema.names()), time, lane, number, np.full(len(time), -1), name))
+            self.blocks.append(
+                Block(whole.select(self.schema.names()), time, lane, number, np.full(len(time), -1), name)
+            )
         self.blocks.sort(key=lambda block: int(block.number[0]))
 
     def estimated_size(self) -> int:

@@ -85,4 +85,5 @@ def _line(watermarks: Merged | Laned, lane: int, moments: Ints) -> Ints:
         return watermarks.low(moments)
     values = watermarks.lane(lane, moments)
     line: Ints = np.maximum.accumulate(np.where(values == OPEN, NEVER, values))
-    return np.maximum(line, watermarks.before[lane])
+    reached: Ints = np.maximum(line, watermarks.before[lane])
+    return reached

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from streamlab.engine.aggregates import LANE
 from streamlab.engine.current_rows import Arrived, Asked, Found, overlaid
 from streamlab.engine.history import GONE, VERSION, History, Versions, before
+from streamlab.engine.horizon import lanes_of_keys
 from streamlab.engine.keyed_rows import KeyedRows
 from streamlab.engine.operator import Changes, Holding
 from streamlab.engine.runs import named
@@ -70,7 +70,7 @@ class VersionedRows:
 
     def _conflict(self, table: Arrived, horizons: Horizons) -> int | None:
         """Return the turn of the first row that is older than the horizon, and than a deletion of its key older than that too."""
-        lanes = _lanes(table.keys)
+        lanes = lanes_of_keys(table.keys)
         at = np.flatnonzero(table.time <= horizons.after[lanes])
         if not at.size:
             return None
@@ -92,7 +92,7 @@ class VersionedRows:
 
     def _forget(self, row: Arrived, horizons: Horizons) -> None:
         """Drop the key of a row if only a deletion older than the horizon is left of it."""
-        lanes = _lanes(row.keys)
+        lanes = lanes_of_keys(row.keys)
         newest = self._newest.get(row.keys)[0]
         time = newest[VERSION].fill_null(NEVER).to_numpy()
         gone = newest[GONE].fill_null(value=False).to_numpy() & (time <= horizons.at(lanes, row.turn - 1))
@@ -165,7 +165,7 @@ class VersionedRows:
         rows = self._rows(table, order)
         until = np.where(last, newest, np.append(times[1:], NEVER))
         followed = last & had & (times > newest)
-        lanes = _lanes(rows)
+        lanes = lanes_of_keys(rows)
         old = Versions(
             slots[followed], lanes[followed], newest[followed], times[followed],
             rows.select(self._keys.names()).hstack(held.drop(VERSION)).filter(pl.Series(followed)),
@@ -220,7 +220,7 @@ class VersionedRows:
 
     def _place(self, rows: pl.DataFrame) -> tuple[Ints, Ints]:
         keys = rows.select(self._keys.names())
-        return self._newest.slots_of(keys, insert=True), _lanes(keys)
+        return self._newest.slots_of(keys, insert=True), lanes_of_keys(keys)
 
     def holding(self) -> Holding:
         size = self._newest.estimated_size() + self._history.estimated_size()
@@ -276,10 +276,6 @@ class _Batch:
             later = (at - (1 << level) >= start) & (self.turns[level][np.maximum(at - 1, 0)] > turn)
             at = np.where(later, at - (1 << level), at)
         return np.where(at > start, at - 1, -1)
-
-
-def _lanes(keys: pl.DataFrame) -> Ints:
-    return keys[LANE].to_numpy() if LANE in keys.columns else np.zeros(keys.height, np.int64)
 
 
 def _picked(asked: Asked, mask: Bools) -> Asked:

@@ -11,6 +11,7 @@ algorithm for computing sample variances" (1979).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial as partial_of
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -18,6 +19,7 @@ import polars as pl
 from streamlab.plan.approx import Approximate, is_marked, stands_for
 from streamlab.plan.expressions import goes_by_place, rows_stand_alone
 from streamlab.plan.schema import RESERVED
+from streamlab.plan.sketches import merge, merge_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +38,8 @@ class Partial:
     """How one output column is split, combined and finished.
 
     `split` makes the partial columns from rows, `combine` makes them from partial columns of the same names, `finish` makes the value.
-    `merge` does what `combine` does for two partial results side by side: columns that end in `EARLIER` came before the others.
+    `merge` does what `combine` does for two partial results side by side, columns that end in `EARLIER` before the others; none where
+    that cannot be done.
     """
 
     kind: str
@@ -146,7 +149,20 @@ def _simple(kind: str, start: pl.Expr, combine: str, name: str, output: pl.DataT
     column = _column(number, kind)
     together: pl.Expr = getattr(pl.col(column), combine)()
     merge = _MERGES[combine](pl.col(column + EARLIER), pl.col(column)).alias(column)
-    return Partial(kind, (start.alias(column),), (together,), pl.col(column).cast(output).alias(name), (merge,))
+    return Partial(
+        kind,
+        (start.alias(column),),
+        (together,),
+        pl.col(column).cast(output).alias(name),
+        (merge,) if _side_by_side(combine, output) else (),
+    )
+
+
+def _side_by_side(combine: str, dtype: pl.DataType) -> bool:
+    """Whether polars puts two values side by side together as it does two in a column: not two dates, say, or lists."""
+    if combine == "sum":
+        return dtype.is_numeric() or dtype == pl.Duration
+    return combine in {"first", "last"} or not (dtype.is_nested() or dtype in (pl.Categorical, pl.Object))
 
 
 _MERGES: dict[str, Callable[[pl.Expr, pl.Expr], pl.Expr]] = {
@@ -177,28 +193,32 @@ def _sketched(
     if not rows_stand_alone(approximate.of, schema, same_length=False):
         return None
     column = _column(number, approximate.kind)
-    start, together, finish = _sketching(approximate, schema, output)
+    start, (together, pairs), finish = _sketching(approximate, schema, output)
     combine = together(pl.col(column).implode()).alias(column)
-    return Partial(approximate.kind, (start.alias(column),), (combine,), finish(pl.col(column)).alias(name))
+    merge = pairs(pl.struct(column + EARLIER, column)).alias(column)
+    return Partial(approximate.kind, (start.alias(column),), (combine,), finish(pl.col(column)).alias(name), (merge,))
 
 
 def _sketching(
     approximate: Approximate, schema: pl.Schema, output: pl.DataType
-) -> tuple[pl.Expr, Callable[[pl.Expr], pl.Expr], Callable[[pl.Expr], pl.Expr]]:
-    """Return the summary of a group's values, and how lists of summaries are put together and summaries read."""
+) -> tuple[pl.Expr, tuple[Callable[[pl.Expr], pl.Expr], ...], Callable[[pl.Expr], pl.Expr]]:
+    """Return the summary of a group's values, how lists and pairs of summaries are put together, and how summaries are read."""
     sketch, of = approximate.sketch, approximate.of
     held = sketch.held(pl.LazyFrame(schema=schema).select(of.alias("of")).collect_schema()["of"])
     # a list a group: the functions are called once for all groups
     start = of.implode().map_batches(sketch.start, return_dtype=held, is_elementwise=True)
 
     def together(lists: pl.Expr) -> pl.Expr:
-        return lists.map_batches(sketch.merge, return_dtype=held, is_elementwise=True)
+        return lists.map_batches(partial_of(merge, sketch), return_dtype=held, is_elementwise=True)
+
+    def pairs(structs: pl.Expr) -> pl.Expr:
+        return structs.map_batches(partial_of(merge_pairs, sketch), return_dtype=held, is_elementwise=True)
 
     def finish(summaries: pl.Expr) -> pl.Expr:
         found = summaries.map_batches(sketch.finish, is_elementwise=True, return_dtype=sketch.found(held))
         return (found.round().cast(pl.Int64) if output == pl.Duration else found).cast(output)
 
-    return start, together, finish
+    return start, (together, pairs), finish
 
 
 def _mean(bare: pl.Expr, of: pl.Expr, name: str, output: pl.DataType, number: int) -> Partial | None:

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from streamlab.errors import PlanError
-from streamlab.plan.sketches import Distinct, Frequent, Quantile
+from streamlab.plan.sketch_distinct import Distinct
+from streamlab.plan.sketch_frequent import Frequent
+from streamlab.plan.sketch_quantile import Quantile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

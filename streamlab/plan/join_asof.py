@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
-from streamlab.durations import Duration, milliseconds, text
+from streamlab.durations import text
 from streamlab.errors import PlanError, UnknownColumnError
 from streamlab.plan import schema as schemas
-from streamlab.plan.join_keys import JoinKeys, join_keys, joined_schema, right_columns
+from streamlab.plan.join_keys import JoinKeys, joined_schema, right_columns
 from streamlab.plan.nodes import Source
 from streamlab.plan.stateful import Stateful
 from streamlab.plan.steps import Filter, Rename, Select, WithEventTime
 from streamlab.plan.windows import LONGEST
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+
+    import polars as pl
 
     from streamlab.plan.nodes import Node
 
@@ -108,69 +108,9 @@ class AsofJoin(Stateful):
         waits = f" by {text(self.grace)}" if self.grace else ""
         yield f"left rows wait until the watermark of both sides has passed their time{waits}, then come in the order of time"
         yield f"keeps right rows for {text(self.reach)} of event time (tolerance + grace)"
+        if not self.laned:
+            yield "of right rows of one time the last to arrive counts: partitions read in another order may give another"
         yield from super().notes()
-
-
-def asof_join(
-    left: Node,
-    right: Node,
-    columns: Mapping[str, Any],
-    tolerance: Duration,
-    strategy: str,
-    *,
-    grace: Duration,
-    suffix: str,
-    name: str | None,
-) -> AsofJoin:
-    """Return the join that a person wrote.
-
-    Parameters
-    ----------
-    left, right
-        Both sides.
-    columns
-        What was given as on, left_on, right_on, by, by_left and by_right.
-    tolerance, strategy, grace, suffix, name
-        As they were given.
-    """
-    step = AsofJoin.label
-    if strategy != "backward":
-        raise PlanError(
-            f"{step}: strategy={strategy!r}; a stream has only the rows that have come, so \"backward\" is the one there is. "
-            "To match rows that come later use .join_interval(..., after=...)."
-        )
-    by = _pair(step, columns, "by", "by_left", "by_right")
-    if by is None:
-        raise PlanError(
-            f"{step}: no common key; name the columns that must be equal: by=, or by_left= and by_right=. "
-            f"The left side has {left.schema.names()}, the right side {right.schema.names()}."
-        )
-    keys = join_keys(step, None, *by, ((), ()))
-    on = _pair(step, columns, "on", "left_on", "right_on")
-    if on is not None and not all(isinstance(column, str) for column in on):
-        raise PlanError(f"{step}: on={on[0]!r} is no column name; name the one column of event time, or leave it out.")
-    return AsofJoin(
-        left,
-        right,
-        keys,
-        milliseconds(tolerance, f"{step}: tolerance", positive=True),
-        milliseconds(grace, f"{step}: grace"),
-        on,
-        suffix,
-        name,
-    )
-
-
-def _pair(step: str, given: Mapping[str, Any], both: str, left: str, right: str) -> tuple[Any, Any] | None:
-    """Return what was given for both sides at once or for each, None if nothing was."""
-    one, ours, theirs = given[both], given[left], given[right]
-    if one is not None and (ours is not None or theirs is not None):
-        raise PlanError(f"{step}: {both}= and {left}=, {right}= exclude each other; write {both}= for equal names only.")
-    if (ours is None) != (theirs is None):
-        raise PlanError(f"{step}: {left}= and {right}= belong together; {right if theirs is None else left}= is missing.")
-    if one is not None:
-        return one, one
-    return None if ours is None else (ours, theirs)
 
 
 def with_time(by: JoinKeys, on: tuple[str, str] | None) -> JoinKeys:
@@ -193,7 +133,11 @@ def check_time(step: str, which: str, node: Node, column: str) -> None:
     schemas.require_time(f"{step}: {which} side", column, node.schema[column])
     known, found = event_time_of(node)
     if known and found != column:
-        has = f"its event time is {found!r}" if found else "its event time is the record timestamp, which is no column of it"
+        has = (
+            f"its event time is {found!r}"
+            if found
+            else "its event time is the record timestamp, which is no column of it"
+        )
         raise PlanError(
             f"{step}: on={column!r} is not the event time of the {which} side: {has}, and rows are joined by event time. "
             f"Make it so before: .with_event_time({column!r}), or kafka.stream(..., event_time={column!r})."

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import polars as pl
-
 from streamlab.durations import text
 from streamlab.errors import PlanError
 from streamlab.plan.join_keys import JoinKeys, check_how, joined_schema, right_columns
@@ -16,6 +14,8 @@ from streamlab.plan.windows import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import polars as pl
 
     from streamlab.plan.nodes import Node
 

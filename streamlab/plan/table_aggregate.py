@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from streamlab.errors import PlanError
+from streamlab.plan import approx
 from streamlab.plan import schema as schemas
 from streamlab.plan.expressions import PlanExpr, check_row_safe, expand, is_aggregating
 from streamlab.plan.measures import Measures, measures, needs_rows
@@ -46,6 +47,7 @@ class TableAggregate(Stateful):
                     f"agg: {expr} gives a value per row, not one per group. "
                     "Aggregate it, such as (...).sum(), (...).last(), or (...).implode() to keep all values."
                 )
+            approx.check("agg", expr.expr, schema)
 
     @cached_property
     def by(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from streamlab.engine.operator import Telling
 from streamlab.engine.stream_time import NEVER
 from streamlab.errors import PlanError
 from streamlab.plan import fingerprint
+from streamlab.plan.apply_state import ApplyState
 from streamlab.plan.schema import WINDOW_END, WINDOW_START
 from streamlab.plan.stateful import Stateful
 from streamlab.plan.windows import Session, Sliding
@@ -82,11 +83,16 @@ def _columns(node: Stateful) -> tuple[str, ...] | None:
     return by
 
 
+def _types(node: Stateful) -> pl.Schema:
+    """Return the types of a step's key columns among others: custom state may return other columns of these names."""
+    return node.input.schema if isinstance(node, ApplyState) else node.schema
+
+
 def _form(node: Stateful) -> str:
     by = _columns(node)
     if by is None:
         return "holds nothing that it tells of by key"
-    types = ", ".join(f"{name}: {node.inputs[0].schema[name]}" for name in by)
+    types = ", ".join(f"{name}: {_types(node)[name]}" for name in by)
     return f"has the key ({types})" if by else "has one group, without a key"
 
 
@@ -105,7 +111,7 @@ def _as_key(node: Stateful, key: Any) -> pl.DataFrame | None:
             values = []  # one group holds all keys
         if len(values) != len(by):
             return None
-    schema = node.inputs[0].schema
+    schema = _types(node)
     try:
         columns = [_value(name, value, schema[name]) for name, value in zip(by, values, strict=True)]
     except (PolarsError, TypeError, OverflowError):

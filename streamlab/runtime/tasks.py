@@ -191,7 +191,8 @@ class Task:
     def _progress(self) -> dict[str, Any]:
         holders = {name: holder.progress() for name, holder in self.holders()}
         idle = {name: idleness.to_json() for name, idleness in self.idleness.items()}
-        return {"graph": self.graph.progress(), "holders": holders, "idleness": idle, "loading": self.to_load()}
+        loading = {name: {str(p): end for p, end in ends.items()} for name, ends in self.to_load().items()}
+        return {"graph": self.graph.progress(), "holders": holders, "idleness": idle, "loading": loading}
 
     def load(self, *, reset: bool = False) -> None:
         """Go on from the store's head.

@@ -31,8 +31,9 @@ def main() -> None:
     """Run those that are named, or all."""
     named = sys.argv[1:] or [*NAMES, *(f"operators/{name}" for name in pages.NAMES)]
     operators = tuple(name.removeprefix("operators/") for name in named if name.startswith("operators/"))
-    with tempfile.TemporaryDirectory() as folder:
-        pages.renew(operators, Path(folder))
+    if operators:
+        with tempfile.TemporaryDirectory() as folder:
+            pages.renew(operators, Path(folder))
     for name in (name for name in named if not name.startswith("operators/")):
         path = notebook(name)
         with tempfile.TemporaryDirectory() as folder:

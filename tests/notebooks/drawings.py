@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -12,7 +13,7 @@ from streamlab.plan.windows import Session
 from tests.notebooks.drawing import Bar, Dot, Link, Track, svg
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     Page = Mapping[str, Any]
 
@@ -26,20 +27,15 @@ def drawing(name: str, page: Page) -> str:
 
 def _windows(page: Page, ends: str) -> str:
     """Draw rows and the windows that they made, a track for each user."""
-    rows, results, late = _numbered(page["rows"]), page["totals"].collect(), page["totals"].late.collect()
+    results, late = page["totals"].collect().sort("window_start", "window_end"), page["totals"].late.collect()
     window = page["totals"].node.window
     waits = timedelta(milliseconds=window.grace + (window.gap if isinstance(window, Session) else 0))
     tracks = []
-    for user, colour in zip(_users(rows), COLOURS, strict=False):
+    for user, colour, rows in _by_user(page["rows"]):
         mine, missed = results.filter(user=user), late.filter(user=user)
-        bars = [
-            Bar(start, end, f"total {total}", ends, end + waits if waits else None)
-            for start, end, total in mine.sort("window_start", "window_end").select(
-                "window_start", "window_end", "total"
-            ).iter_rows()
-        ]  # fmt: skip
-        dots = [_dot(row, mine, missed, ends, waits) for row in rows.filter(user=user).iter_rows(named=True)]
-        tracks.append(Track(user, dots, bars, colour))
+        bounds = mine.select("window_start", "window_end", "total").rows()
+        bars = [Bar(at, end, f"total {total}", ends, end + waits if waits else None) for at, end, total in bounds]
+        tracks.append(Track(user, [_dot(row, mine, missed, ends, waits) for row in rows], bars, colour))
     return svg(tracks, every=FIVE)
 
 
@@ -59,16 +55,25 @@ def _dot(row: Mapping[str, Any], windows: pl.DataFrame, late: pl.DataFrame, ends
 
 def _custom_state(page: Page) -> str:
     """Draw rows and what is kept of each until the next; those that the function returned are marked."""
-    rows = _numbered(page["rows"])
     found = set(page["found"].collect().select("user", "time").rows())
     tracks = []
-    for user, colour in zip(_users(rows), COLOURS, strict=False):
-        mine = rows.filter(user=user).rows(named=True)
-        dots = [
-            Dot(r["time"], str(r["number"]), f"{r['amount']}{' found' if (user, r['time']) in found else ''}")
-            for r in mine
-        ]
-        tracks.append(Track(user, dots, _held((r["time"], f"last {r['amount']}") for r in mine), colour))
+    for user, colour, rows in _by_user(page["rows"]):
+        notes = [f"{r['amount']}{' found' if (user, r['time']) in found else ''}" for r in rows]
+        dots = [Dot(r["time"], str(r["number"]), note) for r, note in zip(rows, notes, strict=True)]
+        tracks.append(Track(user, dots, _held((r["time"], f"last {r['amount']}") for r in rows), colour))
+    return svg(tracks, every=FIVE)
+
+
+def _keyed_state(page: Page) -> str:
+    """Draw rows, and the row of the table that holds after each."""
+    tracks = []
+    for user, colour, rows in _by_user(page["rows"]):
+        dots = [Dot(r["time"], str(r["number"]), str(r["amount"])) for r in rows]
+        totals = accumulate(r["amount"] for r in rows)
+        newest = accumulate((r["time"] for r in rows), max)
+        tracks.append(
+            Track(user, dots, _held((at, f"total {total}") for at, total in zip(newest, totals, strict=True)), colour)
+        )
     return svg(tracks, every=FIVE)
 
 
@@ -85,30 +90,29 @@ def _stream_table_join(page: Page) -> str:
 
 def _table_aggregation(page: Page) -> str:
     """Draw the rows of a table as they hold one after the other, and the groups."""
-    rows: dict[str, list[tuple[datetime, str | None]]] = {}
-    for time, user, value in page["arrivals"]:
-        rows.setdefault(user, []).append((_at(time), value and f"{value['city']} {value['spent']}"))
-    groups: dict[str, list[tuple[datetime, str | None]]] = {}
-    for time, city, users in page["changes"]:
-        groups.setdefault(city, []).append((_at(time), f"{users} user{'' if users == 1 else 's'}"))
-    above = [Track(user, (), _held(held)) for user, held in rows.items()]
-    below = [Track(city, (), _held(held), COLOURS[1]) for city, held in groups.items()]
-    return svg([*above, *below], every=FIVE)
+    rows = [(user, _at(time), value and f"{value['city']} {value['spent']}") for time, user, value in page["arrivals"]]
+    groups = [
+        (row["city"], _at(time), f"{row['users']} user{'' if row['users'] == 1 else 's'}, {row['spent']}")
+        for time, row in page["changes"]
+    ]
+    return svg([*_holding(rows, COLOURS[0]), *_holding(groups, COLOURS[1])], every=FIVE)
 
 
 def _table_table_join(page: Page) -> str:
     """Draw the rows of two tables, and the joined row."""
-    sides: dict[str, list[tuple[datetime, str | None]]] = {}
-    for topic, time, value in page["arrivals"]:
-        sides.setdefault(topic, []).append((_at(time), value and str(value[topic])))
-    joined = [(_at(time), None if text == "deleted" else text) for time, text in page["changes"]]
-    return svg(
-        [
-            *(Track(name, (), _held(held)) for name, held in sides.items()),
-            Track("joined", (), _held(joined), COLOURS[1]),
-        ],
-        every=FIVE,
-    )
+    sides = [(topic, _at(time), value and str(value[topic])) for topic, time, value in page["arrivals"]]
+    joined = [("joined", _at(time), None if text == "deleted" else text) for time, text in page["changes"]]
+    return svg([*_holding(sides, COLOURS[0]), *_holding(joined, COLOURS[1])], every=FIVE)
+
+
+def _tables(page: Page) -> str:
+    """Draw the rows of a table as they hold one after the other, and those that pass the filter."""
+    rows = [(user, _at(time), value and value["status"]) for time, user, value in page["arrivals"]]
+    passed = [
+        (f"{user}, filtered", _at(time), None if status == "deleted" else status)
+        for time, user, status in page["changes"]
+    ]
+    return svg([*_holding(rows, COLOURS[0]), *_holding(passed, COLOURS[1])], every=FIVE)
 
 
 def _interval_join(page: Page) -> str:
@@ -119,10 +123,7 @@ def _interval_join(page: Page) -> str:
     left, right = page["ordered"].rows(named=True), page["paid"].rows(named=True)
     matched = [{row[side] for row in pairs} for side in (0, 1)]
     above = [Dot(row["time"], row["id"], "" if row["time"] in matched[0] else "no match") for row in left]
-    below = [
-        Dot(row["time"], row["id"], "" if row["time"] in matched[1] else "no match", row["time"] not in matched[1])
-        for row in right
-    ]
+    below = [_kept(row["time"], row["id"], "no match", row["time"] in matched[1]) for row in right]
     reach = [Bar(row["time"] - before, row["time"] + after, row["id"], "[]", is_faint=True) for row in left]
     links = [Link((0, 1), pair) for pair in pairs]
     return svg([Track("orders", above, reach), Track("payments", below, (), COLOURS[1])], links, every=FIVE)
@@ -140,14 +141,8 @@ def _as_of_join(page: Page) -> str:
         is_replaced = later is not None and later <= end
         bars.append(Bar(row["time"], later if is_replaced else end, str(row["price"]), "[)" if is_replaced else "[]"))
     trades = page["priced"].collect().rows(named=True)
-    above = [
-        Dot(
-            row["time"],
-            numbers["trades", row["time"]],
-            f"{row['shares']} at {row['price']}" if row["price"] else f"{row['shares']}, no price",
-        )
-        for row in trades
-    ]
+    prices = [f"{r['shares']} at {r['price']}" if r["price"] else f"{r['shares']}, no price" for r in trades]
+    above = [Dot(r["time"], numbers["trades", r["time"]], price) for r, price in zip(trades, prices, strict=True)]
     below = [Dot(row["time"], numbers["quotes", row["time"]]) for row in quotes]
     found = page["traded"].join_asof(page["quoted"].with_columns(quote=pl.col("time")), on="time", tolerance=tolerance)
     links = [Link((0, 1), pair) for pair in found.drop_nulls("quote").select("time", "quote").rows()]
@@ -156,47 +151,14 @@ def _as_of_join(page: Page) -> str:
 
 def _deduplication(page: Page) -> str:
     """Draw rows, and how far around each that passed another one is a duplicate."""
-    rows, passed = _numbered(page["rows"]), set(page["once"].collect()["time"])
-    within = timedelta(milliseconds=page["once"].node.within)
+    passed, within = set(page["once"].collect()["time"]), timedelta(milliseconds=page["once"].node.within)
     tracks = []
-    for key, colour in zip(rows["id"].unique(maintain_order=True), COLOURS, strict=False):
-        mine = rows.filter(pl.col("id").eq_missing(key)).rows(named=True)
-        dots = [
-            Dot(r["time"], str(r["number"]), "" if r["time"] in passed else "duplicate", r["time"] not in passed)
-            for r in mine
-        ]
-        reach = [] if key is None else [r["time"] for r in mine if r["time"] in passed]
+    for key, colour, rows in _by_user(page["rows"], "id"):
+        dots = [_kept(r["time"], str(r["number"]), "duplicate", r["time"] in passed) for r in rows]
+        reach = [] if key is None else [r["time"] for r in rows if r["time"] in passed]
         bars = [Bar(at - within, at + within, "", "[]", is_faint=True) for at in reach]
         tracks.append(Track(key or "null", dots, bars, colour))
     return svg(tracks, every=FIVE)
-
-
-def _keyed_state(page: Page) -> str:
-    """Draw rows, and the row of the table that holds after each."""
-    rows = _numbered(page["rows"])
-    tracks = []
-    for user, colour in zip(_users(rows), COLOURS, strict=False):
-        mine = rows.filter(user=user).with_columns(total=pl.col("amount").cum_sum())
-        dots = [Dot(r["time"], str(r["number"]), str(r["amount"])) for r in mine.iter_rows(named=True)]
-        held = [
-            (row["newest"], f"total {row['total']}")
-            for row in mine.with_columns(newest=pl.col("time").cum_max()).iter_rows(named=True)
-        ]
-        tracks.append(Track(user, dots, _held(held), colour))
-    return svg(tracks, every=FIVE)
-
-
-def _tables(page: Page) -> str:
-    """Draw the rows of a table as they hold one after the other, and those that pass the filter."""
-    rows: dict[str, list[tuple[datetime, str | None]]] = {}
-    for time, user, value in page["arrivals"]:
-        rows.setdefault(user, []).append((_at(time), value and str(value["points"])))
-    passed: dict[str, list[tuple[datetime, str | None]]] = {}
-    for time, user, points in page["changes"]:
-        passed.setdefault(user, []).append((_at(time), None if points == "deleted" else str(points)))
-    above = [Track(user, (), _held(held)) for user, held in rows.items()]
-    below = [Track(f"{user}, filtered", (), _held(held), COLOURS[1]) for user, held in passed.items()]
-    return svg([*above, *below], every=FIVE)
 
 
 def _enrichment(page: Page) -> str:
@@ -217,10 +179,23 @@ def _enrichment(page: Page) -> str:
 
 def _approximate(page: Page) -> str:
     """Draw clicks and the windows with their number of users."""
-    rows = _numbered(page["rows"]).rows(named=True)
+    rows = page["rows"].with_row_index("number", 1).rows(named=True)
     windows = page["summary"].collect().select("window_start", "window_end", "users").rows()
     bars = [Bar(start, end, f"{users} user{'' if users == 1 else 's'}") for start, end, users in windows]
     return svg([Track("clicks", [Dot(r["time"], str(r["number"]), r["user"]) for r in rows], bars)], every=FIVE)
+
+
+def _kept(at: datetime, text: str, otherwise: str, is_kept: bool) -> Dot:
+    """Return a row that counts, or one that does not and says why."""
+    return Dot(at, text) if is_kept else Dot(at, text, otherwise, is_out=True)
+
+
+def _holding(changes: Iterable[tuple[str, datetime, str | None]], colour: str) -> list[Track]:
+    """Return a track for each key, with what it holds."""
+    held: dict[str, list[tuple[datetime, str | None]]] = {}
+    for key, at, text in changes:
+        held.setdefault(key, []).append((at, text))
+    return [Track(key, (), _held(values), colour) for key, values in held.items()]
 
 
 def _held(changes: Iterable[tuple[datetime, str | None]]) -> list[Bar]:
@@ -233,12 +208,11 @@ def _held(changes: Iterable[tuple[datetime, str | None]]) -> list[Bar]:
     return [bar for bar in bars if bar.start != bar.end]
 
 
-def _numbered(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_row_index("number", 1)
-
-
-def _users(rows: pl.DataFrame) -> list[str]:
-    return rows["user"].unique(maintain_order=True).to_list()
+def _by_user(rows: pl.DataFrame, column: str = "user") -> Iterator[tuple[Any, str, list[dict[str, Any]]]]:
+    """Yield each user with a colour and rows, which have their place in the order of arrival."""
+    users = rows.with_row_index("number", 1).partition_by(column, maintain_order=True)
+    for colour, mine in zip(COLOURS, users, strict=False):
+        yield mine[column][0], colour, mine.rows(named=True)
 
 
 def _at(time: str) -> datetime:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+import struct
+import zlib
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 from xml.etree import ElementTree as ET
 
+import polars as pl
 import pytest
 
+from tests.notebooks import drawings
 from tests.notebooks.drawing import LEFT, RIGHT, WIDTH, Bar, Dot, Link, Scale, Track, pack, svg
-from tests.notebooks.png import png, source_of
+from tests.notebooks.png import source_of, with_source
 
 NS = "{http://www.w3.org/2000/svg}"
 
@@ -83,6 +88,55 @@ def test_names_are_text_and_not_markup() -> None:
     assert "<b>" in texts(svg([Track("<b>", [Dot(at(0), "&", '"')])]))
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def test_a_picture_carries_the_drawing_that_it_was_made_from() -> None:
+    head, pixel = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0), zlib.compress(b"\0\0")
+    picture = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", pixel) + chunk(b"IEND", b"")
     drawn = svg([Track("ann · bob", [Dot(at(0), "1")])])
-    assert source_of(png(drawn)) == drawn
+    text = zlib.compress(drawn.encode())
+    carries = picture.removesuffix(chunk(b"IEND", b"")) + chunk(b"iTXt", b"svg\0\1\0\0\0" + text) + chunk(b"IEND", b"")
+    assert with_source(picture, drawn) == carries
+    assert source_of(carries) == drawn
+    assert source_of(picture) is None
+
+
+def windows(*bounds: tuple[float, float]) -> pl.DataFrame:
+    return pl.DataFrame({"window_start": [at(s) for s, _ in bounds], "window_end": [at(e) for _, e in bounds]})
+
+
+def late(row: dict[str, Any], watermark: float, *bounds: tuple[float, float]) -> pl.DataFrame:
+    return windows(*bounds).with_columns(time=row["time"], amount=row["amount"], watermark=at(watermark))
+
+
+ROW = {"time": at(8), "number": 5, "amount": 1}
+
+
+@pytest.mark.parametrize(
+    ("ends", "watermark", "grace", "note", "is_out"),
+    [
+        ("[)", 11, 0, "1 late for 1", False),  # [5, 15) is open
+        ("[)", 15, 0, "1 late", True),
+        ("[)", 15, 1, "1 late for 1", False),
+        ("[]", 15, 0, "1 late for 1", False),
+        ("[]", 16, 0, "1 late", True),
+    ],
+)
+def test_a_late_row_is_hollow_if_every_window_of_it_is_closed(
+    ends: str, watermark: float, grace: float, note: str, is_out: bool
+) -> None:
+    made = windows((0, 10), (5, 15), (10, 20))
+    found = drawings._dot(ROW, made, late(ROW, watermark, (0, 10)), ends, timedelta(minutes=grace))
+    assert found == Dot(at(8), "5", note, is_out)
+
+
+def test_a_row_that_is_not_late_has_its_amount_for_a_note() -> None:
+    other = ROW | {"amount": 2}
+    assert drawings._dot(ROW, windows((0, 10)), late(other, 11, (0, 10)), "[)", timedelta()) == Dot(at(8), "5", "1")
+
+
+def test_a_value_holds_until_the_next_and_none_is_no_bar() -> None:
+    bars = drawings._held([(at(0), "a"), (at(2), None), (at(5), "b"), (at(5), "c")])
+    assert bars == [Bar(at(0), at(2), "a"), Bar(at(5), None, "c", "[ ")]

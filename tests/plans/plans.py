@@ -63,6 +63,22 @@ def kept_rows() -> Any:
     return groups.agg(pl.col("delay").median(), pl.col("delay").last().alias("last"), pl.col("dest").implode())
 
 
+def approximate() -> Any:
+    delay = sl.approx_quantile(pl.col("delay").abs(), 0.99, error=0.02).alias("p99")
+    groups = flights().group_by("carrier").window(sl.session("30m"), emit="updates")
+    return groups.agg(sl.approx_n_unique("dest"), delay, sl.top_k("dest", 3).alias("top"))
+
+
+def running(rows: pl.DataFrame, state: Any) -> tuple[pl.DataFrame, Any]:
+    rows = rows.select("carrier", total=pl.col("delay").cum_sum() + state["total"])
+    return rows, {"total": rows["total"][-1]}
+
+
+def custom_state() -> Any:
+    schema = {"carrier": pl.String, "total": pl.Float64}
+    return flights(key="carrier").group_by("carrier").apply_state(running, schema=schema, state={"total": 0.0})
+
+
 def pipeline() -> Any:
     delays = counts(name="delays")
     sinks = [delays.sink_kafka("delays", key="carrier"), delays.sink_table("delays"), delays.late.sink_parquet("late")]
@@ -83,6 +99,8 @@ PLANS: dict[str, Callable[[], Any]] = {
     "late": lambda: counts().late,
     "two_topics": two_topics,
     "windows_over_windows": windows_over_windows,
+    "approximate": approximate,
+    "custom_state": custom_state,
     "pipeline": pipeline,
 }
 

@@ -134,7 +134,8 @@ class Reader(Side):
         before = set(self.kept)
         told = [self._told(record, names) for record in found]
         wanted = [(tuple(i.row[n] for n in names), None if isinstance(i, Gone) else i.row, i.time) for i in expected]
-        if self.single and len(told) == len(wanted):  # one record may come as several rows, and then what is in between is skipped
+        # one record may come as several rows, and then what is in between is skipped
+        if self.single and len(told) == len(wanted):
             assert [(named, time) for named, _, time in told] == [(named, time) for named, _, time in wanted]
         assert len(told) <= len(wanted)
         last, seen = ({named: (row, time) for named, row, time in what} for what in (wanted, told))

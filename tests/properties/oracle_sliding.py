@@ -51,11 +51,11 @@ class Sliding(Aggregate):
         final: bool,
         partitions: int | None,
     ) -> None:
-        super().__init__(upstream, by, aggregations, window=window, final=final, partitions=partitions)  # type: ignore[arg-type]  # it has a grace and bounds
+        super().__init__(upstream, by, aggregations, window=window, final=final, partitions=partitions)
         self.sliding = window
-        self.tasks = {which: Task() for which in self.tasks}  # type: ignore[misc]  # another kind of task
+        self.tasks = {which: Task() for which in self.tasks}
 
-    def _take(self, task: Task, which: int | None, items: list[Item], moment: Moment) -> list[Item]:  # type: ignore[override]
+    def _take(self, task: Task, which: int | None, items: list[Item], moment: Moment) -> list[Item]:
         found = []
         for item in items:
             key = tuple(item.row[name] for name in self.by)
@@ -94,7 +94,7 @@ class Sliding(Aggregate):
     def _open(self, task: Task, start: int) -> bool:
         return task.watermark is None or start + self.sliding.size + self.sliding.grace >= task.watermark
 
-    def _close(self, task: Task, which: int | None, *, everything: bool) -> list[Item]:  # type: ignore[override]
+    def _close(self, task: Task, which: int | None, *, everything: bool) -> list[Item]:
         closed = [
             (start, key)
             for key, windows in task.windows.items()

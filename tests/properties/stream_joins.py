@@ -11,12 +11,38 @@ from hypothesis import strategies as st
 import streamlab as sl
 from tests.properties import oracle_stream_joins as oracle
 from tests.properties.oracle import Source
+from tests.properties.records import Shot, values
 from tests.properties.strategies import IDLE, KINDS, SCHEMA, Branch, Plan, circumstances, stepped
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DrawFn
 
+dense = st.lists(
+    st.builds(
+        Shot,
+        step=st.sampled_from([0, 1, 1, 2]),
+        back=st.integers(0, 14),
+        other_topic=st.booleans(),
+        partition=st.integers(0, 1),
+        fate=st.just("good"),
+        values=values.map(
+            lambda row: {**row, "k": "a" if row["k"] in {"b", "c"} else row["k"], "j": 0, "absent": False}
+        ),
+        then=st.sampled_from(["join"] * 6 + ["cut"] * 3 + ["restart", "crash"]),
+    ),
+    min_size=12,
+    max_size=30,
+)
+"""Records of few keys, close together and far out of order: much matches, and much is at the edge of being late."""
+
 PAIRS = [[("k", "k")], [("k", "k"), ("j", "j")], [("k", "s")], [("j", "x"), ("k", "k")]]
+
+
+@st.composite
+def settings_of(draw: DrawFn) -> Plan:
+    """Draw the circumstances of a plan: often of one partition, whose watermark is never far behind."""
+    plan = draw(circumstances())
+    return replace(plan, partitions=draw(st.sampled_from([1, plan.partitions])))
 
 
 def stream(topic: str, plan: Plan, *, keyed: bool, idle: int | None, event_time: str | None) -> Branch:
@@ -40,7 +66,8 @@ def both_sides(
     idle = IDLE if not never_idle and draw(st.booleans()) else None
     event_time = draw(st.sampled_from([None, "ts"]))
     one, two = (
-        stream(topic, plan, keyed=keyed, idle=idle, event_time=event_time) for topic in ("one", "one" if itself else "two")
+        stream(topic, plan, keyed=keyed, idle=idle, event_time=event_time)
+        for topic in ("one", "one" if itself else "two")
     )
     if plain:
         return one, (one if itself else two)
@@ -50,7 +77,9 @@ def both_sides(
     return left, (draw(st.sampled_from([left, right])) if itself else right)
 
 
-def joined(left: Branch, right: Branch, frame: Any, node: oracle.Join, pairs: Any, on: str | None, laned: Any) -> Branch:
+def joined(
+    left: Branch, right: Branch, frame: Any, node: oracle.Join, pairs: Any, on: str | None, laned: Any
+) -> Branch:
     """Return a join as a branch."""
     dropped = [*(other for _, other in pairs), *([on] if on else [])]
     node.called(list(left.kinds), list(right.kinds), dropped)
@@ -123,4 +152,4 @@ def uniques(draw: DrawFn, plan: Plan, branch: Branch) -> Branch:
     return replace(branch, frame=frame, node=node, laned=branch.keyed)
 
 
-__all__ = ["asof_joins", "both_sides", "circumstances", "interval_joins", "joined", "stream", "uniques"]
+__all__ = ["asof_joins", "both_sides", "dense", "interval_joins", "joined", "settings_of", "stream", "uniques"]

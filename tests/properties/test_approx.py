@@ -12,6 +12,7 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 import streamlab as sl
+from streamlab.testing import StreamTester
 from tests.properties.aggregations import distinct, is_nan, known
 from tests.properties.harness import examples, play
 from tests.properties.oracle import Aggregate, Aggregation
@@ -94,3 +95,47 @@ def law(*, keyed: Any) -> Any:
 
 test_one_task_over_all_partitions = law(keyed=False)
 test_one_task_a_partition = law(keyed=True)
+
+
+records = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b"]),
+        st.sampled_from([0, 0, 1, 4, 12]),
+        st.sampled_from([None, 1, -2, 300]),
+        st.sampled_from([0, 0, 0, 1, 2]),
+    ),
+    min_size=1,
+    max_size=40,
+)
+
+
+@examples(40)
+@given(
+    sent=records,
+    window=st.sampled_from([sl.session("5ms", grace="9ms"), sl.sliding("7ms", grace="5ms")]),
+    emit=st.sampled_from(["final", "updates"]),
+)
+def test_sessions_and_sliding_windows_give_the_same_for_every_cut(sent: Any, window: Any, emit: Any) -> None:
+    stream = sl.Kafka("localhost:9092").stream("one", schema={"k": pl.String, "x": pl.Int64}, idle_timeout=None)
+    aggs = [sl.approx_n_unique("x").alias("n"), sl.approx_quantile("x", 0.5).alias("q"), sl.top_k("x", 2).alias("top")]
+    frame = stream.group_by("k").window(window, emit=emit).agg(*aggs)
+    given_out = []
+    for whole in (True, False):
+        with StreamTester(frame) as t:
+            batch: list[Any] = []
+            for place, (key, back, x, then) in enumerate(sent):
+                time = max(0, 2 * place - back)
+                batch.append({"value": {"k": key, "x": x}, "timestamp": time})
+                if then and not whole:
+                    t.send_batch("one", batch, wrapped=True)
+                    batch = []
+                    if then > 1:
+                        t.restart()
+            t.send_batch("one", batch, wrapped=True)
+            t.close_input()
+            given_out.append(t.read())
+    if emit == "final":
+        assert given_out[0] == given_out[1]
+    else:  # the last of each key counts, and what is there in the end
+        one, other = ({record.key: record.value for record in found} for found in given_out)
+        assert {k: v for k, v in one.items() if v} == {k: v for k, v in other.items() if v}

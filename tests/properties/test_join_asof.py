@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from tests.properties.harness import examples, play
 from tests.properties.records import messages, volleys
-from tests.properties.strategies import aggregated
-from tests.properties.stream_joins import asof_joins, both_sides, circumstances
+from tests.properties.strategies import Plan, aggregated
+from tests.properties.stream_joins import asof_joins, both_sides, dense, settings_of
 
 
 @st.composite
 def plans(draw: Any, *, keyed: Any = False, itself: Any = False, windows: Any = False) -> Any:
     """Draw a join, or windows over one."""
-    plan = draw(circumstances())
+    plan = draw(settings_of())
     left, right = draw(both_sides(plan, keyed=keyed, itself=itself))
     branch = draw(asof_joins(plan, left, right))
     if windows:
@@ -29,7 +29,7 @@ def law(**how: Any) -> Any:
     """Check the law for such joins."""
 
     @examples(40)
-    @given(plan=plans(**how), fired=volleys)
+    @given(plan=plans(**how), fired=volleys | dense)
     def check(plan: Any, fired: Any) -> None:
         sent = messages(plan, fired)
         for message, shot in zip(sent, fired, strict=True):
@@ -44,3 +44,20 @@ test_joins_of_one_task_a_partition = law(keyed=True)
 test_a_stream_joined_with_itself = law(itself=True)
 test_windows_over_joins = law(windows=True)
 test_windows_over_joins_of_one_task_a_partition = law(windows=True, keyed=True)
+
+
+@st.composite
+def edges(draw: Any) -> Any:
+    """Draw a plain join of one partition, whose watermark is never far behind."""
+    plan = Plan((), 1, live=False)
+    left, right = draw(both_sides(plan, keyed=True, never_idle=True, plain=True))
+    return replace(plan, branches=(draw(asof_joins(plan, left, right)),))
+
+
+@examples(80)
+@given(plan=edges(), fired=dense)
+def test_rows_at_the_edge_of_being_late(plan: Any, fired: Any) -> None:
+    sent = messages(plan, fired)
+    for message, shot in zip(sent, fired, strict=True):
+        note(f"{message} then {shot.then}")
+    play(plan, fired, sent)

@@ -23,7 +23,7 @@ def milliseconds(value: Any) -> Any:
 
 @st.composite
 def joins(draw: Any, histories: Any) -> Joined:
-    partitions = draw(st.integers(1, 3))
+    partitions = draw(st.sampled_from([1, 1, 2, 3]))
     keys = draw(st.sampled_from([("k",), ("k",), ("k", "j")]))
     how = draw(st.sampled_from(["inner", "left", "outer"]))
     kept = (draw(st.sampled_from(histories)), draw(st.sampled_from(histories)))
@@ -50,7 +50,7 @@ def joins(draw: Any, histories: Any) -> Joined:
 
 
 def law(histories: Any) -> Any:
-    @examples(80)
+    @examples(40)
     @given(plan=joins(histories), fired=volleys)
     def check(plan: Any, fired: Any) -> None:
         for record, shot in zip(sent(plan, fired), fired, strict=True):
@@ -61,4 +61,4 @@ def law(histories: Any) -> Any:
 
 
 test_the_last_rows_by_arrival = law([None])
-test_rows_older_than_the_newest_change_nothing_where_versions_are_kept = law([None, 1, 3, 1000])
+test_rows_older_than_the_newest_change_nothing_where_versions_are_kept = law([None, 1, 2, 1000])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -15,7 +16,7 @@ from streamlab.testing import StreamTester
 from tests.properties.harness import _interrupt, examples, plain, started, uninterrupted
 from tests.properties.oracle import LateRows
 from tests.properties.oracle_sessions import Reader, Sessions, Window
-from tests.properties.records import messages, volleys
+from tests.properties.records import Shot, messages, volleys
 from tests.properties.strategies import KEYS, aggregated, circumstances, forked, sources, stepped
 
 
@@ -73,7 +74,7 @@ def play(plan: Any, fired: Any, sent: Any) -> None:
 def law(*kinds: Any, keyed: Any = False) -> Any:
     """Check the batch law for plans that end in one of these."""
 
-    @examples(60)
+    @examples(45)
     @given(plan=plans(kinds, keyed=keyed), fired=volleys)
     def check(plan: Any, fired: Any) -> None:
         if plan.branches[0].crosses:  # idleness is outside the law
@@ -98,6 +99,45 @@ test_windows_over_sessions_and_sessions_over_windows = law(
 test_windows_over_sessions_of_one_task_a_partition = law(
     "sessions, sessions", "sessions, tumbling", "tumbling, sessions", keyed=True
 )
+
+
+def long_law(*, keyed: Any) -> Any:
+    """Check the law for a few hundred records of few keys: sessions are merged, closed within a batch, and their slots used again."""
+
+    @examples(8)
+    @given(plan=plans(("final", "updates", "late"), keyed=keyed), seed=st.integers(0, 1 << 32))
+    def check(plan: Any, seed: Any) -> None:
+        chance = random.Random(seed)  # noqa: S311  # nothing secret
+        pace, after = chance.choice([(0, 0, 1), (0, 1, 3), (0, 7, 40)]), chance.choice([20, 60])
+        fired = [
+            Shot(
+                step=chance.choice(pace),
+                back=chance.choice([0, 0, 1, 3, 12]),
+                other_topic=chance.random() < 0.5,
+                partition=chance.randrange(3),
+                fate=chance.choice(["good"] * 30 + ["bad"]),
+                values={
+                    "k": chance.choice(KEYS),
+                    "j": chance.choice([0, 1, None]),
+                    "x": chance.randrange(5),
+                    "f": chance.choice([0.25, -1.5, None]),
+                    "s": chance.choice(["", "p", None]),
+                    "xs": chance.choice([None, [4], [1, None]]),
+                    "shift": chance.choice([0, 1, -2, None]),
+                    "absent": chance.random() < 0.5,
+                    "bad": chance.randrange(9),
+                },
+                then=chance.choice(["join"] * after + ["cut", "cut", "restart", "crash", "9999"]),
+            )
+            for _ in range(250)
+        ]
+        play(plan, uninterrupted(fired) if plan.branches[0].crosses else fired, messages(plan, fired))
+
+    return check
+
+
+test_many_records_of_few_keys = long_law(keyed=False)
+test_many_records_of_few_keys_of_one_task_a_partition = long_law(keyed=True)
 
 
 @st.composite
@@ -133,7 +173,7 @@ def answer(records: Any, gap: Any) -> Any:
     )
 
 
-@examples(60)
+@examples(45)
 @given(run=timely(), emit=st.sampled_from(["final", "updates"]))
 def test_what_polars_makes_of_the_whole_input_when_nothing_is_late(run: Any, emit: Any) -> None:
     gap, grace, records, sizes = run

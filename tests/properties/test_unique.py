@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from streamlab.engine.deduplicate import by_rounds, in_order
 from tests.properties.harness import examples, play
 from tests.properties.records import messages, volleys
-from tests.properties.strategies import aggregated, sources, stepped
-from tests.properties.stream_joins import circumstances, uniques
+from tests.properties.strategies import Plan, aggregated, sources, stepped
+from tests.properties.stream_joins import dense, settings_of, uniques
 
 
 @st.composite
 def plans(draw: Any, *, keyed: Any = False, windows: Any = False) -> Any:
     """Draw a de-duplication, or windows over one."""
-    plan = draw(circumstances())
+    plan = draw(settings_of())
     branch = draw(uniques(plan, draw(stepped(draw(sources(plan, keyed=keyed)), 2))))
     if windows:
         branch = draw(aggregated(branch, plan, final=draw(st.booleans()), name="second"))
@@ -30,7 +30,7 @@ def law(**how: Any) -> Any:
     """Check the law for such plans."""
 
     @examples(40)
-    @given(plan=plans(**how), fired=volleys)
+    @given(plan=plans(**how), fired=volleys | dense)
     def check(plan: Any, fired: Any) -> None:
         sent = messages(plan, fired)
         for message, shot in zip(sent, fired, strict=True):
@@ -44,6 +44,22 @@ test_the_first_to_arrive_passes = law()
 test_of_one_task_a_partition = law(keyed=True)
 test_windows_over_what_passed = law(windows=True)
 test_windows_over_what_passed_of_one_task_a_partition = law(windows=True, keyed=True)
+
+
+@st.composite
+def edges(draw: Any) -> Any:
+    """Draw a plain de-duplication of one partition, whose watermark is never far behind."""
+    plan = Plan((), 1, live=False)
+    return replace(plan, branches=(draw(uniques(plan, draw(sources(plan, keyed=True, never_idle=True)))),))
+
+
+@examples(80)
+@given(plan=edges(), fired=dense)
+def test_rows_at_the_edge_of_being_late(plan: Any, fired: Any) -> None:
+    sent = messages(plan, fired)
+    for message, shot in zip(sent, fired, strict=True):
+        note(f"{message} then {shot.then}")
+    play(plan, fired, sent)
 
 
 def one_by_one(time: Any, mark: Any, within: Any) -> Any:

@@ -24,11 +24,11 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("composite", [False, True])
-@pytest.mark.parametrize("kind", VALUES)
+@pytest.mark.parametrize(
+    ("kind", "composite"),
+    [(kind, composite) for kind in VALUES for composite in (False, True) if kind != "bytes" or not composite],
+)
 def test_what_a_sink_writes_as_key_is_read_as_the_same_value(kind: str, composite: bool) -> None:
-    if composite and kind == "bytes":
-        pytest.skip("bytes in JSON are base64 text, a key of bytes alone is those bytes")
     frame = pl.DataFrame({"key": VALUES[kind]})
     found = read_keys([key for key in keys_of(frame, ["key"], composite=composite) if key is not None], frame.schema)
     assert found.bad == ()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from streamlab.engine.aggregates import compile_aggregates
 from streamlab.plan.aggregate import Aggregate
-from streamlab.plan.aggregations import SEQUENCE, keeps_rows
+from streamlab.plan.aggregations import EARLIER, SEQUENCE, keeps_rows
 from streamlab.plan.expressions import PlanExpr
 from streamlab.plan.nodes import Source
 from tests.properties.aggregations import FUNCTIONS
@@ -175,6 +175,30 @@ def test_any_aggregating_expression_gives_what_polars_gives(expr: Any) -> None:
 def test_aggregations_of_one_step_that_need_the_rows_do_not_change_the_others() -> None:
     frame, cuts = random_rows(9)
     check_like_polars([expr.alias(name) for name, expr in EXPRESSIONS.items()], frame, cuts)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_partial_results_side_by_side_are_put_together_as_those_below_each_other(seed: Any) -> None:
+    frame, cuts = random_rows(seed)
+    exprs = [getattr(pl.col(column), kind)().alias(f"{kind}_{column}") for column, kind in PAIRS]
+    exprs = [expr for expr in exprs if compile_aggregates(step(expr), ["k"]).merge]
+    assert len(exprs) > 100
+    aggregates = compile_aggregates(step(*exprs), ["k"])
+    bounds = sorted({0, frame.height, *(cut for cut in cuts if cut < frame.height)})
+    whole = aggregates.split(frame[: bounds[1]])
+    for first, last in itertools.pairwise(bounds[1:]):
+        part = aggregates.split(frame[first:last])
+        below = aggregates.combine([whole, part]).sort("k")
+        earlier = whole.rename(lambda name: name if name == "k" else name + EARLIER)
+        both = earlier.join(part, on="k", nulls_equal=True)
+        beside = both.select("k", *aggregates.merge).sort("k")
+        assert beside.height
+        wanted = aggregates.finish(below).join(beside.select("k"), on="k", nulls_equal=True, maintain_order="right")
+        found = aggregates.finish(beside)
+        for name in wanted.columns:
+            for one, other in zip(found[name].to_list(), wanted[name].to_list(), strict=True):
+                assert same(one, other), (name, one, other)
+        whole = below
 
 
 def test_rows_need_a_number_only_where_an_aggregation_goes_by_arrival() -> None:

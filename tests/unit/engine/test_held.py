@@ -10,6 +10,7 @@ import pytest
 import streamlab as sl
 from streamlab.engine.aggregates import LANE
 from streamlab.engine.operator import Telling, of_keys
+from streamlab.runtime.inspection import told
 from streamlab.testing import StreamTester
 
 WINDOWS = [
@@ -110,6 +111,29 @@ def test_groups_without_a_window_and_one_group_of_all_rows() -> None:
     with StreamTester(events(keyed=False).group_by().window(sl.tumbling("1h")).agg(**AGGS), partitions=3) as t:
         feed(t, 1)
         assert operator(t).held(pl.DataFrame()).height == operator(t).held(None).height == 1
+
+
+def test_groups_that_expire_and_groups_of_a_table_are_told_too() -> None:
+    with StreamTester(events(keyed=False).group_by("k").agg(**AGGS, ttl="1h"), partitions=3) as t:
+        feed(t, 1)
+        results = {record.value["k"]: record.value for record in t.read()}
+        for key in ("a", None):
+            found = operator(t).held(pl.DataFrame({"k": pl.Series([key], dtype=pl.String)}))
+            assert found.drop(LANE).rows(named=True) == [results[key]]
+        assert operator(t).held(None).height == 3
+    newest = events(keyed=False).group_by("k").agg(x=pl.col("x").last(), name="newest")
+    sizes = newest.group_by(odd=pl.col("x") % 2).agg(n=pl.len(), most=pl.col("x").max(), name="sizes")
+    with StreamTester(sizes) as t:
+        for key, x in (("a", 1), ("b", 3), ("a", 4)):
+            t.send("events", {"k": key, "x": x})
+        held = t._task.graph.stateful["sizes"].operator.held
+        assert held(pl.DataFrame({"odd": [1]})).drop(LANE).rows() == [(1, 1)]
+        assert sorted(held(None).drop(LANE).rows()) == [(0, 1), (1, 1)]
+    sums = newest.group_by(odd=pl.col("x") % 2).agg(n=pl.len(), total=pl.col("x").sum(), name="sums")
+    with StreamTester(sums) as t:
+        for key, x in (("a", 1), ("b", 3), ("a", 4)):
+            t.send("events", {"k": key, "x": x})
+        assert "holds for odd=0: rows of the table=1, n=1, total=4" in told(t._task, 0)
 
 
 def test_custom_state_is_told_as_text() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from streamlab.engine import session_runs
 from streamlab.engine.session_runs import SessionRuns, newest
 
 
@@ -38,7 +39,15 @@ def test_what_is_free_again_is_not_written() -> None:
     assert written(made) == (0, [2], [])
 
 
-def test_a_run_that_outgrows_half_of_the_one_before_takes_its_live_rows_in() -> None:
+def test_few_runs_are_left_alone() -> None:
+    made = runs()
+    for number in range(9):
+        made.change(np.arange(number * 10, number * 10 + 10))
+        assert written(made)[2] == []
+
+
+def test_of_many_a_run_that_outgrows_half_of_the_one_before_takes_its_live_rows_in(monkeypatch: Any) -> None:
+    monkeypatch.setattr(session_runs, "_FEW", 0)
     made = runs()
     made.change(np.arange(10))
     made.write()

@@ -9,8 +9,9 @@ import pytest
 
 import streamlab as sl
 from streamlab.engine.batch import MADE, Rows
+from streamlab.engine.covering import starts_of
 from streamlab.engine.stream_time import Clock
-from streamlab.engine.time_windows import FinalWindows, starts_of
+from streamlab.engine.time_windows import FinalWindows
 from streamlab.engine.watermark import Gate
 from streamlab.testing import StreamTester
 
@@ -272,3 +273,90 @@ def test_aggregations_that_keep_rows_see_them_in_order_of_arrival_across_restart
         (record,) = t.read()
     assert columns(record)["x"] == [3, 1, None, 2]
     assert columns(record)["first"] == 3
+
+
+# --- hopping ---
+
+HOPS = sl.hopping("10ms", every="5ms")
+
+
+def bounds(output: Any) -> Any:
+    return [
+        (*(int(at.timestamp() * 1000) for at in row[:2]), *row[2:])
+        for row in output.select("window_start", "window_end", "n").rows()
+    ]
+
+
+def test_a_row_counts_in_every_window_that_covers_it() -> None:
+    driven = Driven(counted(HOPS))
+    assert driven.send((7, "a", 1), (11, "a", 1)).emitted.height == 1
+    made = driven.send((30, "a", 1))
+    assert bounds(made.emitted.data) == [(5, 15, 2), (10, 20, 1)]
+    assert made.emitted.time.tolist() == [14, 19]
+
+
+def test_a_row_may_be_late_for_one_window_and_in_time_for_another() -> None:
+    driven = Driven(counted(HOPS))
+    first = driven.send((3, "a", 1), (12, "a", 2), (7, "a", 3))
+    assert bounds(first.emitted.data) == [(0, 10, 1)]
+    assert bounds(first.late.data.with_columns(n="x")) == [(0, 10, 3)]
+    assert first.late.data["watermark"].to_list() == [instant(12)]
+    assert first.reached.tolist() == [0, 1, 2]
+    assert bounds(driven.send((15, "a", 4)).emitted.data) == [(5, 15, 2)]
+
+
+def test_a_row_that_is_late_for_all_windows_is_late_once_for_each() -> None:
+    made = Driven(counted(HOPS)).send((40, "a", 1), (12, "a", 2), (41, "a", 3))
+    assert bounds(made.late.data.with_columns(n="x")) == [(5, 15, 2), (10, 20, 2)]
+    assert made.late.index.tolist() == [1, 1]
+    assert made.reached.tolist() == [0, 2]
+
+
+def test_windows_that_open_and_close_within_a_batch_have_its_rows() -> None:
+    made = Driven(counted(HOPS)).send((7, "a", 1), (12, "b", 1), (100, "a", 1))
+    assert bounds(made.emitted.data) == [(0, 10, 1), (5, 15, 1), (5, 15, 1), (10, 20, 1)]
+    assert made.emitted.data["k"].to_list() == ["a", "a", "b", "b"]
+
+
+def test_an_offset_of_hopping_windows_cuts_the_last_one_before_the_epoch() -> None:
+    driven = Driven(counted(sl.hopping("10ms", every="5ms", offset="3ms")))
+    driven.send((1, "a", 1), (4, "a", 1))
+    assert bounds(driven.operator.close().data) == [(0, 8, 2), (3, 13, 1)]
+
+
+def test_first_last_and_kept_rows_of_hopping_windows_go_by_arrival_across_restarts() -> None:
+    aggregations = (pl.col("x").first().alias("first"), pl.col("x").last().alias("last"), pl.col("x").implode())
+    for aggs in (aggregations[:2], aggregations):
+        stream = events().group_by("k").window(sl.hopping("10ms", every="3ms", grace="20ms")).agg(*aggs)
+        with StreamTester(stream) as t:
+            for time, value in [(8, 1), (6, 2), (9, 3), (2, None), (7, 5)]:
+                t.send("events", {"k": "a", "x": value}, timestamp=time)
+                t.restart()
+            t.close_input()
+            found = {columns(r)["window_start"]: columns(r) for r in t.read()}
+        assert [found[instant(0)][name] for name in ("first", "last")] == [1, 5]
+        assert [found[instant(6)][name] for name in ("first", "last")] == [1, 5]
+        assert [found[instant(9)][name] for name in ("first", "last")] == [3, 3]
+        if len(aggs) > 2:  # kept rows too
+            assert [found[instant(at)]["x"] for at in (0, 3, 9)] == [[1, 2, 3, None, 5], [1, 2, 3, 5], [3]]
+
+
+def test_a_pane_goes_with_the_last_window_that_it_is_in() -> None:
+    driven = Driven(counted(HOPS))
+    most = 0
+    for time in range(0, 3_000, 3):
+        driven.send((time, str(time % 7), 1))
+        driven.commit()
+        most = max(most, driven.operator.holding().rows, len(driven.kept))
+        holding = driven.operator.holding()
+        assert (holding.windows, holding.oldest) == (min(2, time // 5 + 1), max(0, time // 5 * 5 - 5))
+    assert most < 12  # rows of 15 ms, and frames for them
+
+
+def test_windows_that_are_closed_are_not_emitted_again_after_a_restart() -> None:
+    driven = Driven(counted(HOPS))
+    driven.send((7, "a", 1), (12, "a", 1))
+    driven.commit()
+    driven.reopen()
+    assert bounds(driven.send((15, "a", 1)).emitted.data) == [(5, 15, 2)]
+    assert bounds(driven.operator.close().data) == [(10, 20, 2), (15, 25, 1)]

@@ -173,6 +173,19 @@ def test_an_unknown_column_is_named_with_its_near_miss() -> None:
         events().group_by("k").agg(sl.approx_n_unique("xs"))
 
 
+def test_over_a_table_they_are_worked_out_from_its_rows() -> None:
+    newest = events().group_by("x").agg(s=pl.col("s").last(), d=pl.col("d").last(), name="newest")
+    found = newest.group_by(k=pl.col("x") % 3).agg(
+        n=sl.approx_n_unique("s"), top=sl.top_k("s", 1), q=sl.approx_quantile("x", 1.0)
+    )
+    rows = found.collect().sort("k")
+    assert rows["n"].to_list() == [6, 6, 6]
+    assert [abs(q - most) < 0.0101 * most for q, most in zip(rows["q"], (297, 298, 299), strict=True)] == [True] * 3
+    assert [len(top) for top in rows["top"].to_list()] == [1, 1, 1]
+    with pytest.raises(PlanError, match="cannot be a part of another expression"):
+        newest.group_by("s").agg(sl.approx_n_unique("x") * 2)
+
+
 def test_they_aggregate_and_so_are_refused_row_by_row() -> None:
     with pytest.raises(UnsafeExpressionError, match="needs more than one row"):
         events().with_columns(n=sl.approx_n_unique("x"))

@@ -10,7 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from streamlab.plan.sketches import Distinct, Frequent, Quantile
+from streamlab.plan.sketch_distinct import Distinct
+from streamlab.plan.sketch_frequent import Frequent
+from streamlab.plan.sketch_quantile import Quantile
+from streamlab.plan.sketches import merge, merge_pairs
 
 DISTINCT, MEDIAN, TOP = Distinct.within(0.02), Quantile(0.5, 0.01), Frequent(5, 100)
 
@@ -29,7 +32,7 @@ def in_parts(sketch, values, cuts, *, dtype=None):
     inner = sketch.start(lists(*parts, dtype=dtype)).dtype
     while len(held) > 1:
         some = int(rng.integers(2, len(held) + 1))
-        merged = sketch.merge(pl.Series([[one.to_list() for one in held[:some]]], dtype=pl.List(inner)))
+        merged = merge(sketch, pl.Series([[one.to_list() for one in held[:some]]], dtype=pl.List(inner)))
         held = [*held[some:], merged[0]]
     return held[0].to_list()
 
@@ -71,7 +74,7 @@ def test_groups_of_few_and_of_many_distinct_values_do_not_mix() -> None:
     held = DISTINCT.start(lists(few, many, none, many, few))
     assert held.to_list() == alone
     pairs = pl.Series([[alone[0], alone[1]], [alone[2]], [], [alone[4], alone[4]]], dtype=pl.List(held.dtype))
-    merged = DISTINCT.merge(pairs)
+    merged = merge(DISTINCT, pairs)
     assert merged.to_list() == [alone[1], [], [], alone[0]]
     assert DISTINCT.finish(merged).to_list()[1:] == [0, 0, 10]
 
@@ -182,5 +185,15 @@ def test_groups_without_values_have_empty_summaries() -> None:
         assert held.list.len().to_list()[::2] == [0, 0]
         nothing = sketch.start(pl.Series([], dtype=pl.List(pl.Int64)))
         assert nothing.dtype == held.dtype == sketch.held(pl.Int64())
-        assert len(sketch.finish(nothing)) == len(sketch.merge(nothing.implode().head(0))) == 0
+        assert len(sketch.finish(nothing)) == len(merge(sketch, nothing.implode().head(0))) == 0
         assert sketch.finish(held).dtype == sketch.found(held.dtype)
+
+
+@pytest.mark.parametrize("sketch", [DISTINCT, MEDIAN, TOP], ids=["distinct", "quantile", "top"])
+def test_two_summaries_side_by_side_are_put_together_row_by_row(sketch) -> None:
+    one, other = sketch.start(lists([1, 2], range(3_000), [], [7])), sketch.start(lists([2, 3], [5], [4], range(3_000)))
+    found = merge_pairs(sketch, pl.DataFrame({"a": one, "b": other}).to_struct())
+    both = [[a, b] for a, b in zip(one.to_list(), other.to_list(), strict=True)]
+    assert found.list.sort().to_list() == merge(sketch, pl.Series(both, dtype=pl.List(one.dtype))).list.sort().to_list()
+    nothing = pl.DataFrame({"a": pl.Series([None] * 4, dtype=one.dtype), "b": other}).to_struct()
+    assert sketch.finish(merge_pairs(sketch, nothing)).to_list() == sketch.finish(other).to_list()

@@ -9,7 +9,7 @@ import pytest
 import streamlab as sl
 from streamlab.errors import DurationError, PlanError, UnsafeExpressionError
 from streamlab.plan.schema import TIME
-from streamlab.plan.windows import Tumbling
+from streamlab.plan.windows import Hopping, Session, Sliding, Tumbling
 
 SCHEMA: dict[str, Any] = {
     "carrier": pl.String,
@@ -54,6 +54,64 @@ def test_lengths_of_windows_are_written_as_texts_or_timedeltas() -> None:
 def test_lengths_that_make_no_window_are_refused(write: Any, told: Any) -> None:
     with pytest.raises(DurationError, match=told):
         write()
+
+
+def test_windows_of_all_kinds_are_values_with_lengths_in_milliseconds() -> None:
+    assert sl.hopping("5m", every="1m", grace="10s", offset="30s") == Hopping(300_000, 60_000, 10_000, 30_000)
+    assert sl.hopping("5m", every="5m") == Hopping(300_000, 300_000)
+    assert sl.sliding("5m", grace="10s") == Sliding(300_000, 10_000)
+    assert sl.session("30m", grace="1m") == Session(1_800_000, 60_000)
+
+
+def test_windows_are_told_as_they_are_written() -> None:
+    assert str(sl.hopping("5m", every="1m", grace="10s", offset="30s")) == "hopping 5m every 1m, grace 10s, offset 30s"
+    assert str(sl.sliding("5m")) == "sliding 5m"
+    assert str(sl.session("30m", grace="1m")) == "session 30m, grace 1m"
+
+
+def test_windows_of_different_kinds_or_lengths_are_told_apart() -> None:
+    kinds = [
+        sl.tumbling("5m"),
+        sl.tumbling("5m", grace="1m"),
+        sl.tumbling("5m", offset="1m"),
+        sl.hopping("5m", every="1m"),
+        sl.hopping("5m", every="2m"),
+        sl.hopping("5m", every="2m", grace="1m"),
+        sl.sliding("5m"),
+        sl.session("5m"),
+    ]
+    assert len({str(window.identity()) for window in kinds}) == len(kinds)
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda: sl.hopping("0s", every="1s"), "hopping: size: '0s' must be more than zero"),
+        (lambda: sl.hopping("5m", every="0s"), "hopping: every: '0s' must be more than zero"),
+        (lambda: sl.hopping("5m", every="often"), "hopping: every: 'often' is no duration"),
+        (lambda: sl.hopping("5m", every="1m", grace=timedelta(seconds=-1)), "hopping: grace: .* must be at least zero"),
+        (
+            lambda: sl.hopping("5m", every="1m", offset=timedelta(seconds=-1)),
+            "hopping: offset: .* must be at least zero",
+        ),
+        (lambda: sl.sliding("0s"), "sliding: size: '0s' must be more than zero"),
+        (lambda: sl.sliding("5m", grace="x"), "sliding: grace: 'x' is no duration"),
+        (lambda: sl.session(timedelta(0)), "session: gap: .* must be more than zero"),
+        (lambda: sl.session("1m", grace=timedelta(seconds=-1)), "session: grace: .* must be at least zero"),
+    ],
+)
+def test_lengths_that_make_no_window_of_another_kind_are_refused(write: Any, told: Any) -> None:
+    with pytest.raises(DurationError, match=told):
+        write()
+
+
+def test_hopping_windows_leave_no_gap_between_them() -> None:
+    with pytest.raises(
+        PlanError, match=r'every 5m is longer than the size, 1m.*Did you mean hopping\("5m", every="1m"\)'
+    ):
+        sl.hopping("1m", every="5m")
+    with pytest.raises(PlanError, match="offset 1m must be less than every, 1m"):
+        sl.hopping("5m", every="1m", offset="1m")
 
 
 def test_an_offset_must_be_less_than_the_size() -> None:
@@ -141,6 +199,7 @@ def test_final_results_are_events_and_updates_are_a_table() -> None:
         (windowed("carrier", name="delays").agg(pl.len()), "delays"),
         (windowed("carrier", "dest").agg(pl.len()), "tumbling-1m-by-carrier-dest"),
         (windowed(window=sl.tumbling("90m")).agg(pl.len()), "tumbling-1h30m"),
+        (windowed("carrier", window=sl.hopping("5m", every="1m")).agg(pl.len()), "hopping-5m-1m-by-carrier"),
         (flights().group_by("carrier").agg(pl.len()), "group-by-carrier"),
         (flights().group_by().agg(pl.len()), "group"),
         (flights().group_by("carrier").agg(pl.len(), name="counts"), "counts"),

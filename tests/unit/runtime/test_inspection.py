@@ -34,11 +34,11 @@ def test_it_shows_each_open_window_when_it_closes_and_what_it_waits_for() -> Non
         send(t, ("UA", 2.0, 1), ("AA", 2.25, 0), ("AA", 2.5, 0))
         t.advance("12s")
         send(t, ("AA", 2.75, 0))
+        left_out = "it is left out after 30s of silence"
         assert told(t._task, "AA").splitlines() == [
             'tumbling 1h, grace 10m -> final by carrier: len().alias("n") [delays]',
             "   watermark: 1970-01-01 02:00:00",
-            "   waits for the slowest, 'flights' partition 1, at 1970-01-01 02:00:00: not idle, heard 12s ago; it is left out after "
-            + "30s of silence",
+            f"   waits for the slowest, 'flights' partition 1, at 1970-01-01 02:00:00: not idle, heard 12s ago; {left_out}",
             "      'flights' partition 0, at 1970-01-01 02:45:00: not idle, heard 0s ago; it is left out after 30s of silence",
             "      'flights' partition 2, no record yet: idle, it is empty",
             "   open for carrier='AA': 1 window",
