@@ -73,6 +73,7 @@ AGGREGATIONS = {
     "panes on disk": (pl.len(), x.sum(), x.max().alias("top"), x.std().alias("spread"), x.mean().alias("mean")),
     "windows on disk": (pl.len(), x.first(), x.last().alias("last")),
     "kept rows": (x.implode(), x.median().alias("middle")),
+    "put together below each other": (x.cast(pl.String).cast(pl.Categorical).max().alias("most"), x.sum()),
     "of the key": (pl.col("k").min().alias("least"), pl.col("k").last().alias("last")),
 }
 
@@ -101,6 +102,13 @@ def test_a_restart_changes_nothing(aggs: Any, window: Any, key: Any) -> None:
     assert len(found[0]) == len(found[1])
     for one, other in zip(*found, strict=True):
         assert all(map(alike, one, other)), (one, other)
+
+
+def test_what_polars_does_not_put_together_side_by_side_is_put_together_all_the_same() -> None:
+    size = pl.col("x").cast(pl.String).cast(pl.Categorical)
+    with StreamTester(updates(size.max().alias("most"), pl.len().alias("n"))) as t:
+        batch(t, (1, "a", 3), (2, "b", 1))
+        assert batch(t, (6, "c", 9), (3, "a", 2)) == [("c", 0, "9", 1), ("c", 5, "9", 1), ("a", 0, "3", 2)]
 
 
 def test_keys_and_windows_that_are_gone_leave_nothing_behind() -> None:
