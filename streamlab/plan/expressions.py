@@ -56,7 +56,9 @@ class PlanExpr:
 
     def __str__(self) -> str:
         if (approximate := stands_for(self.expr)) is not None:
-            alias = "" if self.expr.meta.eq(self.expr.meta.undo_aliases()) else f'.alias("{self.expr.meta.output_name()}")'
+            alias = (
+                "" if self.expr.meta.eq(self.expr.meta.undo_aliases()) else f'.alias("{self.expr.meta.output_name()}")'
+            )
             return f"{approximate}{alias}"
         return " ".join(str(self.expr).split())
 
