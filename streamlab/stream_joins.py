@@ -53,8 +53,7 @@ class StreamJoins(Results):
             How far a right row's event time may be before and after that of the left row, bounds included; one that is not given is zero.
         how
             ``"inner"``: matches alone; ``"left"``: left rows without a match too, with nulls, once the watermark is past their time +
-            after + grace; ``"outer"`` (or ``"full"``): right rows as well, once it is past their time + before + grace. Rows whose key has
-            a null have nothing to wait for, and come at once.
+            after + grace; ``"outer"`` (or ``"full"``): right rows as well, once it is past their time + before + grace.
         grace
             How much longer rows wait for rows that come out of order.
         suffix

@@ -86,9 +86,10 @@ class IntervalJoin:
         found += [self._at_once(side, pairs, batch) for side in self._outer]
         found += self._overdue(pairs, batch.turns, watermarks.after)
         emitted = self._emit(found)
-        for side, arrived in zip(self._sides, batch.sides, strict=True):
+        for number, (side, arrived) in enumerate(zip(self._sides, batch.sides, strict=True)):
             at, time = arrived.joinable, arrived.rows.time
-            self._held.keep(side, at, time, arrived.lane)
+            held = np.append(at, arrived.unkeyed) if number in self._outer else at
+            self._held.keep(side, held, time, arrived.lane)
             side.index.add(arrived.slot[at], time[at], arrived.number[at])
         self._held.sweep(watermarks.after)
         return Output(emitted, by_arrival(late) if late else self._no_late)
@@ -132,16 +133,16 @@ class IntervalJoin:
     # --- rows without a match ---
 
     def _at_once(self, side: int, pairs: Pairs, batch: _Batch) -> _Results:
-        """Return the rows that have nothing to wait for: their key has a null, or their deadline was over when they came."""
+        """Return the rows that have nothing to wait for: their deadline was over when they came."""
         arrived = batch.sides[side]
         rows, deadline = arrived.rows, arrived.rows.time + self._patience[side]
-        over = batch.turns.passed(deadline, arrived.turn) & (arrived.slot >= 0)
-        waits = (arrived.slot >= 0) & ~over
+        over = batch.turns.passed(deadline, arrived.turn) & ~arrived.late
+        waits = ~arrived.late & ~over
         put(self._due[side], deadline[waits], arrived.number[waits], arrived.lane[waits])
         if over.any():
             made = pairs.turn[pairs.left_made == (side == 0)]
             over &= ~np.isin(arrived.turn, made)
-        now = np.flatnonzero(over | ((arrived.slot < 0) & ~arrived.late))
+        now = np.flatnonzero(over)
         none, number = np.full(len(now), -1), arrived.number[now]
         left, right = (number, none) if side == 0 else (none, number)
         place, rank = 2 * arrived.turn[now] + 1, np.zeros(len(now), np.int64)

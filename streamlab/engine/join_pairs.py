@@ -32,6 +32,11 @@ class Arrived:
     slot: Ints
 
     @cached_property
+    def unkeyed(self) -> Ints:
+        """Places of the rows whose key has a null: they match nothing."""
+        return np.flatnonzero((self.slot < 0) & ~self.late)
+
+    @cached_property
     def joinable(self) -> Ints:
         """Places of the rows that may match, by slot and time: questions in order walk an index once instead of jumping about in it."""
         places = np.flatnonzero(self.slot >= 0)

@@ -163,8 +163,8 @@ class KeyedTimes:
                 self._note(block.time, block.lane)
                 if side.indexed:
                     (slot,) = self.slots([(block.data.select(side.keys), block.lane, block.time >= 0)], insert=True)
-                    block.slot = slot
-                    side.index.add(slot, block.time, block.number)
+                    block.slot, keyed = slot, slot >= 0
+                    side.index.add(slot[keyed], block.time[keyed], block.number[keyed])
 
     def holding(self) -> Holding:
         """Return how much is held."""

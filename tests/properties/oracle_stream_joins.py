@@ -22,7 +22,7 @@ class Kept:
     key: tuple[Any, ...]
     number: int
     matched: bool = False
-    gone: bool = False  # it has come with nulls, or does not wait to
+    gone: bool = False  # it has come with nulls
 
 
 @dataclass(slots=True)
@@ -148,7 +148,7 @@ class IntervalJoin(Join):
                 row = self.row(pair[0].row, pair[1].row)
                 found.append(Item(row, max(item.time, other.item.time), item.partition, item.made))
         task.rows.append(kept)
-        if not found and self.waits(side) and (None in kept.key or self.over(task, kept)):
+        if not found and self.waits(side) and self.over(task, kept):
             kept.gone = True
             found.append(Item(self.alone(kept), item.time, item.partition, item.made))
         return found
@@ -170,7 +170,6 @@ class IntervalJoin(Join):
             if self.waits(kept.side)
             and not kept.matched
             and not kept.gone
-            and None not in kept.key
             and (everything or self.over(task, kept))
         ]
         for kept in now:

@@ -87,13 +87,18 @@ def test_rows_of_both_sides_come_by_time_the_right_one_first_then_by_key():
         assert told(t) == [(8, None, "r", 9), (7, None, "r", 10), (1, "l", None, 10), (2, "l", None, 10)]
 
 
-def test_a_null_key_never_matches_and_has_nothing_to_wait_for():
+def test_a_null_key_never_matches_and_comes_when_others_without_a_match_do():
     with StreamTester(joined("outer")) as t:
         t.send("l", {"id": None, "x": "a"}, timestamp=100)
         t.send("r", {"id": None, "x": "b"}, timestamp=100)
-        assert told(t) == [(None, "a", None, 100), (None, None, "b", 100)]
+        assert told(t) == []
+        t.restart()
+        t.send("l", {"id": 5, "x": "l"}, timestamp=900)
+        t.send("r", {"id": 6, "x": "r"}, timestamp=900)
+        assert told(t) == [(None, None, "b", 100), (None, "a", None, 100)]
     with StreamTester(joined("left")) as t:
         t.send("r", {"id": None, "x": "b"}, timestamp=100)
+        t.close_input()
         assert told(t) == []
 
 
