@@ -86,10 +86,10 @@ class IntervalJoin:
         found += [self._at_once(side, pairs, batch) for side in self._outer]
         found += self._overdue(pairs, batch.turns, watermarks.after)
         emitted = self._emit(found)
-        for number, (side, arrived) in enumerate(zip(self._sides, batch.sides, strict=True)):
+        for place, (side, arrived) in enumerate(zip(self._sides, batch.sides, strict=True)):
             at, time = arrived.joinable, arrived.rows.time
-            held = np.append(at, arrived.unkeyed) if number in self._outer else at
-            self._held.keep(side, held, time, arrived.lane)
+            kept = np.append(at, arrived.unkeyed) if place in self._outer else at
+            self._held.keep(side, kept, time, arrived.lane)
             side.index.add(arrived.slot[at], time[at], arrived.number[at])
         self._held.sweep(watermarks.after)
         return Output(emitted, by_arrival(late) if late else self._no_late)

@@ -45,6 +45,7 @@ class FinalWindows:
         self._lead = (LANE, WINDOW) if laned else (WINDOW,)
         shared = step.window.every < step.window.size  # panes of one window do not stand in order of arrival
         self._aggregates = compile_aggregates(step, (*self._lead, *step.by), sequenced=shared)
+        self._of_one = compile_aggregates(step, step.by, sequenced=shared)  # the same, of a single window
         self._panes = Panes(self._aggregates.combine)
         self._closed = np.empty(0, np.int64)  # by lane: the newest start of a window that is closed
         self._arrived = 0
@@ -93,13 +94,15 @@ class FinalWindows:
 
     def _emit(self, closed: Ints, direct: pl.DataFrame | None) -> Rows:
         """Close the windows up to a start, by lane: from their panes, and from rows that go to them directly."""
-        found = [self._finish(parts) for parts in self._closing(closed, direct)]
+        due = sorted(self._due(closed))
+        alone = len(due) == 1 and direct is None and bool(self._step.by)
+        found = [self._single(*due[0])] if alone else [self._finish(parts) for parts in self._closing(due, direct)]
         for one in self._panes.lanes():
             self._panes.drop(one, int(closed[one]) + self.window.every)
         self._closed = closed
         if not found:
             return empty(self._step.schema)
-        values = pl.concat(found).sort(WINDOW, *self._step.by, *self._lead[:-1])
+        values = found[0] if alone else pl.concat(found).sort(WINDOW, *self._step.by, *self._lead[:-1])
         starts = values[WINDOW].to_numpy()
         data = values.with_columns(bounds(starts, self.window)).select(self._step.schema.names())
         lane = values[LANE].to_numpy() if self.laned else np.zeros(len(starts), np.int64)
@@ -109,9 +112,15 @@ class FinalWindows:
     def _finish(self, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
         return self._aggregates.finish(self._aggregates.combine(parts))
 
-    def _closing(self, closed: Ints, direct: pl.DataFrame | None) -> Iterator[list[pl.DataFrame]]:
+    def _single(self, start: int, lane: int) -> pl.DataFrame:
+        """Return the values of one window, sorted: it needs no telling apart, and sorting by less is faster."""
+        panes = self._panes.starts(lane, start, start + self.window.size)
+        parts = [part for pane in panes for part in self._panes.parts(lane, pane)]
+        values = self._of_one.finish(self._of_one.combine(parts)).sort(self._step.by)
+        return values.with_columns(pl.lit(start, pl.Int64).alias(WINDOW), pl.lit(lane, pl.Int64).alias(LANE))
+
+    def _closing(self, due: Sequence[tuple[int, int]], direct: pl.DataFrame | None) -> Iterator[list[pl.DataFrame]]:
         """Yield the parts of windows that close, several windows at a time where they are small."""
-        due = sorted(self._due(closed))
         if direct is not None:
             held = pl.Series([start for start, _ in due], dtype=pl.Int64).implode()
             alone, direct = direct.filter(~pl.col(WINDOW).is_in(held)), direct.filter(pl.col(WINDOW).is_in(held))
