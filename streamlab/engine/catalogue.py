@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streamlab.engine.apply_state import StateFunction
-from streamlab.engine.asof_frame import FrameAsof
-from streamlab.engine.deduplicate import Deduplicate
-from streamlab.engine.expiring import ExpiringGroups
-from streamlab.engine.join_asof import AsofJoin
-from streamlab.engine.join_interval import IntervalJoin
-from streamlab.engine.join_table_grace import table_join
-from streamlab.engine.join_tables import TablesJoin
-from streamlab.engine.sessions import SessionWindows
-from streamlab.engine.sliding import FinalSliding, SlidingUpdates
-from streamlab.engine.static_table import Static
-from streamlab.engine.table_aggregate import TableGroups
-from streamlab.engine.time_windows import FinalWindows
-from streamlab.engine.updates import Updates
+from streamlab.engine.operators.apply_state import StateFunction
+from streamlab.engine.operators.asof_frame import FrameAsof
+from streamlab.engine.operators.deduplicate import Deduplicate
+from streamlab.engine.operators.expiring import ExpiringGroups
+from streamlab.engine.operators.join_asof import AsofJoin
+from streamlab.engine.operators.join_interval import IntervalJoin
+from streamlab.engine.operators.join_table_grace import table_join
+from streamlab.engine.operators.join_tables import TablesJoin
+from streamlab.engine.operators.sessions.operator import SessionWindows
+from streamlab.engine.operators.sliding.operator import FinalSliding, SlidingUpdates
+from streamlab.engine.operators.static_table import Static
+from streamlab.engine.operators.table_aggregate import TableGroups
+from streamlab.engine.operators.time_windows import FinalWindows
+from streamlab.engine.operators.updates import Updates
 from streamlab.plan.aggregate import Aggregate
 from streamlab.plan.apply_state import ApplyState
 from streamlab.plan.asof_frame import AsofFrame

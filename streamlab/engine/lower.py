@@ -17,9 +17,9 @@ from streamlab.engine.aggregates import TIME
 from streamlab.engine.batch import MADE, Rows, concat, empty
 from streamlab.engine.catalogue import operator_of
 from streamlab.engine.event_time import event_times
+from streamlab.engine.operators.table_sink import Table
 from streamlab.engine.stateless import compile_step
 from streamlab.engine.stream_time import STILL, Clock, Signal
-from streamlab.engine.tables import Table
 from streamlab.engine.watermark import Gate, Shifted
 from streamlab.plan import fingerprint
 from streamlab.plan.nodes import Concat, Node, Source

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamlab.engine.batch import Rows
     from streamlab.engine.lower import Result
     from streamlab.engine.operator import Holding, Operator
-    from streamlab.engine.tables import Table
+    from streamlab.engine.operators.table_sink import Table
     from streamlab.plan.pipeline import Plan
     from streamlab.runtime.decoding import Arrivals
     from streamlab.state.store import Store

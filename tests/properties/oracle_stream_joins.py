@@ -167,10 +167,7 @@ class IntervalJoin(Join):
         now = [
             kept
             for kept in task.rows
-            if self.waits(kept.side)
-            and not kept.matched
-            and not kept.gone
-            and (everything or self.over(task, kept))
+            if self.waits(kept.side) and not kept.matched and not kept.gone and (everything or self.over(task, kept))
         ]
         for kept in now:
             kept.gone = True

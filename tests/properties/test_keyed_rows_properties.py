@@ -13,9 +13,9 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamlab.engine import key_index, slot_frame
-from streamlab.engine.key_index import Hashes, KeyIndex
-from streamlab.engine.keyed_rows import DELETED, KeyedRows
+from streamlab.engine.held import key_index, slot_frame
+from streamlab.engine.held.key_index import Hashes, KeyIndex
+from streamlab.engine.held.keyed_rows import DELETED, KeyedRows
 
 Key = tuple[Any, ...]
 Row = tuple[Any, ...]

@@ -12,7 +12,8 @@ from hypothesis import given, note
 from hypothesis import strategies as st
 
 import streamlab as sl
-from streamlab.engine import sliding, sliding_windows
+from streamlab.engine.operators.sliding import operator as sliding
+from streamlab.engine.operators.sliding import windows as sliding_windows
 from streamlab.testing import StreamTester
 from tests.properties.harness import examples, play, uninterrupted
 from tests.properties.oracle import LateRows

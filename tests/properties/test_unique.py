@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, note
 from hypothesis import strategies as st
 
-from streamlab.engine.deduplicate import by_rounds, in_order
+from streamlab.engine.operators.deduplicate import by_rounds, in_order
 from tests.properties.harness import examples, play
 from tests.properties.records import messages, volleys
 from tests.properties.strategies import Plan, aggregated, sources, stepped

@@ -1,0 +1,1 @@
+"""One module, or folder, per operator; `catalogue` says which step of a plan each does."""

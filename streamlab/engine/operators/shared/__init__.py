@@ -1,0 +1,1 @@
+"""What several operators are made of, or one of them that would be too long otherwise."""
