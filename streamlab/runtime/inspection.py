@@ -17,6 +17,7 @@ from streamlab.engine.stream_time import NEVER
 from streamlab.errors import PlanError
 from streamlab.plan import fingerprint
 from streamlab.plan.apply_state import ApplyState
+from streamlab.plan.join_keys import JoinKeys
 from streamlab.plan.schema import WINDOW_END, WINDOW_START
 from streamlab.plan.stateful import Stateful
 from streamlab.plan.windows import Session, Sliding
@@ -79,8 +80,8 @@ def told(task: Task, key: Any, steps: Sequence[Stateful] | None = None) -> str:
 
 def _columns(node: Stateful) -> tuple[str, ...] | None:
     """Return the columns that a step finds what it holds by; None: it cannot tell what it holds of a key."""
-    by: tuple[str, ...] | None = getattr(node, "by", None)
-    return by
+    by: Any = getattr(node, "by", getattr(node, "subset", None))
+    return by.left if isinstance(by, JoinKeys) else by
 
 
 def _types(node: Stateful) -> pl.Schema:
@@ -148,7 +149,7 @@ class _Asked:
         if not rows.height:
             yield f"   {self._nothing(operator)}"
             yield from self._clock(None)
-        elif not node.laned:
+        elif not node.laned or LANE not in rows.columns:
             yield from self._of_lane(rows, None)
         else:
             for lane in rows[LANE].unique().sort().to_list():
@@ -275,7 +276,11 @@ def _grace(window: Window) -> int:
 
 
 def _values(row: dict[str, Any], hidden: set[str]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in row.items() if name not in hidden)
+    return ", ".join(f"{name}={_value_text(value)}" for name, value in row.items() if name not in hidden)
+
+
+def _value_text(value: Any) -> str:
+    return _time(_epoch(value)) if isinstance(value, datetime) and value.tzinfo else repr(value)
 
 
 def _span(start: datetime, end: datetime) -> str:

@@ -12,20 +12,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from streamlab.engine.aggregates import LANE
+from streamlab.engine.aggregates import LANE, TIME
 from streamlab.engine.held.key_index import KeyIndex
 from streamlab.engine.held.slot_frame import grown
 from streamlab.engine.held.time_index import TimeIndex
 from streamlab.engine.held.timed_rows import TimedRows
-from streamlab.engine.operator import Changes, Holding
+from streamlab.engine.operator import Changes, Holding, of_keys
 from streamlab.engine.stream_time import NEVER
 from streamlab.engine.stream_time import grown as lengthened
+from streamlab.plan.schema import RESERVED
+from streamlab.plan.schema import TIME as TIME_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from streamlab.engine.batch import Bools, Ints
 
+_SIDE = f"{RESERVED}side"
 _SHARE = 0.25
 """Of the rows: how many may have expired before they are swept out."""
 
@@ -53,6 +56,25 @@ class Side:
         self.name, self.keys, self.horizon, self.indexed = name, tuple(keys), horizon, indexed
         self.rows = TimedRows(schema, name)
         self.index = TimeIndex()
+
+
+def counted(names: Sequence[str], sides: Sequence[Side], key: pl.DataFrame | None, watermark: Ints) -> pl.DataFrame:
+    """Return how many rows sides hold of keys, and between which times, by key and lane, the key columns called `names`."""
+    parts = []
+    for side in sides:
+        for block in side.rows.blocks:
+            keys = block.data.select(side.keys)
+            keys.columns = list(names)
+            expired = block.time + side.horizon < lengthened(watermark, int(block.lane.max()) + 1, NEVER)[block.lane]
+            rows = keys.with_columns(
+                pl.Series(LANE, block.lane), pl.Series(TIME, block.time).cast(TIME_TYPE), pl.lit(side.name).alias(_SIDE)
+            )
+            parts.append(of_keys(rows.filter(pl.Series(~expired)), key))
+    if not parts:
+        return pl.DataFrame(schema=dict.fromkeys([*names, LANE], pl.Int64))
+    of_sides = [(pl.col(_SIDE) == side.name).sum().alias(f"{side.name} rows") for side in sides]
+    bounds = pl.col(TIME).min().alias("oldest"), pl.col(TIME).max().alias("newest")
+    return pl.concat(parts).group_by(*names, LANE, maintain_order=True).agg(*of_sides, *bounds)
 
 
 class KeyedTimes:
@@ -165,6 +187,10 @@ class KeyedTimes:
                     (slot,) = self.slots([(block.data.select(side.keys), block.lane, block.time >= 0)], insert=True)
                     block.slot, keyed = slot, slot >= 0
                     side.index.add(slot[keyed], block.time[keyed], block.number[keyed])
+
+    def held(self, key: pl.DataFrame | None, watermark: Ints) -> pl.DataFrame:
+        """Return how many rows each side holds of keys, and between which times, by key and lane; what has expired is left out."""
+        return counted(self._names, self.sides, key, watermark)
 
     def holding(self) -> Holding:
         """Return how much is held."""

@@ -37,10 +37,11 @@ class Deduplicate:
         keys = pl.Schema({name: step.schema[name] for name in step.subset})
         self._passed = Side("passed", keys, step.subset, step.within or 0, indexed=step.within is not None)
         self._held = KeyedTimes(keys, self._passed)
+        self._watermark = np.empty(0, np.int64)  # of each lane, last
         self._known = 0  # keys that were seen, where they are remembered for ever
 
     def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
-        rows = by_arrival(inputs)
+        rows, self._watermark = by_arrival(inputs), watermarks.after
         emitted = rows
         if rows.height:
             lane = rows.partition if self.laned else np.zeros(rows.height, np.int64)
@@ -98,6 +99,10 @@ class Deduplicate:
             for block in self._passed.rows.blocks:
                 (slot,) = self._held.slots([(block.data, block.lane, block.time >= 0)], insert=True)
                 self._known = max(self._known, int(slot.max()) + 1)
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        forever = self._within is None
+        return self._held.held(key, np.empty(0, np.int64) if forever else self._watermark)
 
     def holding(self) -> Holding:
         return self._held.holding()

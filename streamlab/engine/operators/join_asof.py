@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from streamlab.engine.batch import MADE, Rows, empty
-from streamlab.engine.held.keyed_times import KeyedTimes, Side
+from streamlab.engine.held.keyed_times import KeyedTimes, Side, counted
 from streamlab.engine.held.time_index import TimeIndex
 from streamlab.engine.held.timed_rows import TimedRows
 from streamlab.engine.operator import Changes, Holding, Output
@@ -159,6 +159,11 @@ class AsofJoin:
         for block in self._left.blocks:
             waits = block.time + self._step.grace >= self._watermark[block.lane]
             put(self._due, block.time[waits], block.number[waits], block.lane[waits])
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        waiting = Side("left", self._step.left.schema, self._step.by.left, self._step.grace)
+        waiting.rows = self._left
+        return counted(self._step.by.left, (waiting, self._right), key, self._watermark)
 
     def holding(self) -> Holding:
         held = self._held.holding()

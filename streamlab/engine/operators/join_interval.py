@@ -240,6 +240,9 @@ class IntervalJoin:
                 waits = deadline >= self._watermark[block.lane]
                 put(self._due[side], deadline[waits], block.number[waits], block.lane[waits])
 
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        return self._held.held(key, self._watermark)
+
     def holding(self) -> Holding:
         return self._held.holding()
 

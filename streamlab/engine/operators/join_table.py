@@ -9,7 +9,7 @@ import polars as pl
 
 from streamlab.engine.aggregates import LANE
 from streamlab.engine.batch import Rows, empty
-from streamlab.engine.operator import Changes, Holding, Output
+from streamlab.engine.operator import Changes, Holding, Output, of_keys
 from streamlab.engine.operators.shared.current_rows import Answering, Asked, CurrentRows, LookedUp, StaticRows, arrived
 from streamlab.engine.operators.shared.horizon import Horizons
 from streamlab.engine.operators.shared.versioned_rows import VersionedRows
@@ -60,6 +60,9 @@ class TableJoin:
 
     def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
         self._right.load(frames, progress)
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        return of_keys(self._right.rows().rename(dict(zip(self._step.by.right, self._step.by.left, strict=True))), key)
 
     def holding(self) -> Holding:
         return self._right.holding()

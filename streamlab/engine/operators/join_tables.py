@@ -17,7 +17,7 @@ from streamlab.engine.batch import MADE, Rows, concat, empty
 from streamlab.engine.held.keyed_rows import KeyedRows
 from streamlab.engine.held.runs import named
 from streamlab.engine.held.slot_frame import rows_at
-from streamlab.engine.operator import Changes, Holding, Output
+from streamlab.engine.operator import Changes, Holding, Output, of_keys
 from streamlab.engine.operators.shared.both_sides import Course, Events, Side
 from streamlab.engine.operators.shared.horizon import Horizons, lanes_of_keys
 from streamlab.engine.stream_time import NEVER
@@ -267,6 +267,12 @@ class TablesJoin:
     def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
         self._rows.load((int(name), frame) for name, frame in frames)
         self._cleaned = progress["cleaned"]
+
+    def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
+        there = [
+            pl.col(side.there).alias(f"{name} row") for side, name in zip(self._sides, ("left", "right"), strict=True)
+        ]
+        return of_keys(self._rows.frame().select(*self._keys, *there), key)
 
     def holding(self) -> Holding:
         return Holding(len(self._rows), self._rows.estimated_size())

@@ -238,3 +238,31 @@ def test_a_stream_asks_the_query_that_runs_it() -> None:
 def test_without_a_key_it_is_the_plan() -> None:
     assert delays().explain().startswith("tumbling 1h, grace 10m -> final by carrier")
     assert delays().explain(None) == delays().explain()
+
+
+def test_joins_and_de_duplication_tell_the_rows_that_they_hold_of_a_key() -> None:
+    kafka = sl.Kafka("localhost:9092")
+    left, right = (kafka.stream(topic, schema={"id": pl.Int64, "x": pl.String}) for topic in ("left", "right"))
+    names, places = (
+        kafka.table(topic, schema={"id": pl.Int64, topic: pl.String}, key="id") for topic in ("names", "places")
+    )
+    enriched = left.join(names, on="id", how="left").unique("id", within="1m")
+    near = enriched.join_interval(right, on="id", before="1m", after="1m")
+    newest, both = left.join_asof(right, by="id", tolerance="1m"), names.join(places, on="id")
+    sinks = [near.sink_frame(print, name="near"), newest.sink_frame(print, name="newest"), both.sink_table("both")]
+    with StreamTester(sl.Pipeline(sinks)) as t:
+        t.send("names", {"id": 1, "names": "n"}, key=1, timestamp=0)
+        t.send("left", {"id": 1, "x": "a"}, timestamp=1_000)
+        t.send("right", {"id": 1, "x": "b"}, timestamp=2_000)
+        t.send("right", {"id": 1, "x": "c"}, timestamp=500)
+        lines = [line.strip() for line in told(t._task, 1).splitlines() if "holds for" in line]
+    between = "oldest=1970-01-01 00:00:{}, newest=1970-01-01 00:00:{}"
+    assert sorted(lines) == sorted(
+        [
+            "holds for id=1: left row=True, right row=False",
+            f"holds for id=1: left rows=1, right rows=2, {between.format('00.500', '02')}",
+            f"holds for id=1: left rows=1, right rows=2, {between.format('00.500', '02')}",
+            f"holds for id=1: passed rows=1, {between.format('01', '01')}",
+            "holds for id=1: names='n'",
+        ]
+    )

@@ -107,6 +107,10 @@ class Answering(Protocol):
         """Go on from the frames of a checkpoint."""
         ...
 
+    def rows(self) -> pl.DataFrame:
+        """Return the newest rows that are held, key columns first."""
+        ...
+
     def holding(self) -> Holding:
         """Return how much is held."""
         ...
@@ -168,6 +172,9 @@ class CurrentRows:
     def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:  # noqa: ARG002  # all of it is in the frames
         self._rows.load((int(name), frame) for name, frame in frames)
 
+    def rows(self) -> pl.DataFrame:
+        return self._rows.frame()
+
     def holding(self) -> Holding:
         return Holding(len(self._rows), self._rows.estimated_size())
 
@@ -227,6 +234,9 @@ class LookedUp:
 
     def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
         """There is nothing to go on from."""
+
+    def rows(self) -> pl.DataFrame:
+        return pl.DataFrame(schema={**self._keys, **self._values})
 
     def holding(self) -> Holding:
         return Holding(0, 0)

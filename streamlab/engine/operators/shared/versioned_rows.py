@@ -222,6 +222,10 @@ class VersionedRows:
         keys = rows.select(self._keys.names())
         return self._newest.slots_of(keys, insert=True), lanes_of_keys(keys)
 
+    def rows(self) -> pl.DataFrame:
+        newest = self._newest.frame()
+        return newest.filter(~pl.col(GONE)).select(*self._keys, *self._values)
+
     def holding(self) -> Holding:
         size = self._newest.estimated_size() + self._history.estimated_size()
         return Holding(len(self._newest) + len(self._history), size)
