@@ -22,12 +22,13 @@ from streamlab.engine.stateless import compile_step
 from streamlab.engine.stream_time import STILL, Clock, Signal
 from streamlab.engine.watermark import Gate, Shifted
 from streamlab.plan import fingerprint
+from streamlab.plan.join_table import JoinTable
 from streamlab.plan.nodes import Concat, Node, Source
 from streamlab.plan.schema import TIME as TIME_TYPE
 from streamlab.plan.schema import WATERMARK, WINDOW_END, WINDOW_START
 from streamlab.plan.stateful import Late, Stateful
 from streamlab.plan.steps import WithEventTime
-from streamlab.plan.table_source import LookupTable
+from streamlab.plan.table_source import LookupTable, StaticTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,11 +124,21 @@ class Graph:
         self.sinks = {_sink_name(sink): sink for sink in sinks}
         self.sources = {source_name(node): node for node in self.order if isinstance(node, Source)}
         self.clocks: dict[str, Clock] = {name: Clock() for name in self.sources}
-        self.stateful = {node.name: Place(node) for node in self.order if isinstance(node, Stateful)}
+        self._asked = self._only_asked(sinks)
+        self.stateful = {
+            node.name: Place(node) for node in self.order if isinstance(node, Stateful) and id(node) not in self._asked
+        }
         self.tables = {name: Table(sink) for name, sink in self.sinks.items() if sink.kind == "table"}
         self._restamps = {id(n): Clock() for n in self.order if isinstance(n, WithEventTime)}
         self._run: list[tuple[Node, Stage]] = [(node, self._stage(node)) for node in self.order]
         self._arrivals: Mapping[str, Rows] = {}
+
+    def _only_asked(self, sinks: Sequence[Sink]) -> set[int]:
+        """Return the tables that have no rows to give out, for whoever joins with them asks them: databases, and frames joined with."""
+        taken = [part for n in self.order for part in (n.inputs[:1] if isinstance(n, JoinTable) else n.inputs)]
+        wanted = {self._same[id(part)] for part in (*taken, *(sink.input for sink in sinks))}
+        tables = [node for node in self.order if isinstance(node, LookupTable | StaticTable)]
+        return {id(node) for node in tables if isinstance(node, LookupTable) or id(node) not in wanted}
 
     def step(self, arrivals: Mapping[str, Rows]) -> Result:
         """Run one micro-batch: rows by source name; a source without rows has only its idleness to say."""
@@ -144,7 +155,7 @@ class Graph:
         result = Result()
         for node, stage in self._run:
             flow = stage(flows, result)
-            if isinstance(node, Stateful):
+            if isinstance(node, Stateful) and id(node) not in self._asked:
                 rest = self.stateful[node.name].operator.close()
                 flow = Flow(concat([flow.rows, rest], node.schema), flow.signals)
             flows[id(node)] = flow
@@ -161,16 +172,14 @@ class Graph:
 
     def _stage(self, node: Node) -> Stage:
         inputs = [self._same[id(part)] for part in node.inputs]
-        if isinstance(node, Source):
-            return self._source(node)
-        if isinstance(node, Stateful):
+        if isinstance(node, Stateful) and id(node) not in self._asked:
             return self._stateful(self.stateful[node.name], inputs)
+        if not inputs:
+            return self._source(node) if isinstance(node, Source) else lambda _, __: Flow(empty(node.schema), (STILL,))
         if isinstance(node, Late):
             name = node.input.name
             return lambda flows, result: Flow(result.late.get(name, empty(node.schema)), flows[inputs[0]].signals)
-        if isinstance(
-            node, Concat | LookupTable
-        ):  # that has no rows of its own: whoever looks things up asks it himself
+        if isinstance(node, Concat):
             return lambda flows, _: _union(node, [flows[i] for i in inputs])
         if isinstance(node, WithEventTime):
             return self._restamp(node, inputs[0])

@@ -151,7 +151,7 @@ class JoinTable(Stateful):
                 "keeps the newest row of every key; what a record is joined with depends on when the table's row came: "
                 "outside the replay law (a table with history= is not)"
             )
-        if any(part.makes_rows for part in self.inputs):
+        if not self.reads_whole and any(part.makes_rows for part in self.inputs):
             yield "rows that a step before it makes (windows, aggregations) count as coming before the records of their micro-batch"
         if self.grace is not None:
             yield f"records wait until both sides have passed their time by {text(self.grace)}"

@@ -73,7 +73,8 @@ class StaticTable(Stateful):
         return "-".join(["static-by", *self.table_key])
 
     def describe(self) -> str:
-        return f"static table of {self.frame.height:,} rows by {', '.join(self.table_key)} [{self.name}]"
+        rows = f"{self.frame.height:,} row{'s' * (self.frame.height != 1)}"
+        return f"static table of {rows} by {', '.join(self.table_key)} [{self.name}]"
 
     def identity(self) -> Any:
         # not its rows: they may differ in the next run, and its state is what the last one gave out
@@ -85,7 +86,7 @@ class StaticTable(Stateful):
         ]
 
     def notes(self) -> Iterator[str]:
-        yield "given out once, before the first record; kept, to give out what differs after a restart with other rows"
+        yield "there before the first record; after a restart with other rows only what differs is new"
 
 
 class Answers(Protocol):

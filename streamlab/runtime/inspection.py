@@ -224,7 +224,8 @@ class _Asked:
     def _behind(self) -> str:
         """Steps before this one, which may still emit what is older than the records."""
         before = [step for at in self.place.node.clocks for step in stateful_behind(self.place.node.inputs[at])]
-        delays = {step.name: self.task.graph.stateful[step.name].operator.delay for step in before}
+        places = self.task.graph.stateful  # a table that is only asked has none
+        delays = {step.name: places[step.name].operator.delay for step in before if step.name in places}
         held = [f"{text(delay)} for what [{name}] may still emit" for name, delay in delays.items() if delay]
         return f" (behind the records: {', '.join(held)})" if held else ""
 
