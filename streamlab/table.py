@@ -215,7 +215,7 @@ class TableGroupBy:
            keeps a group and some numbers for each row of the table, to take a row's old values out of its old group
            one task over all partitions
         └─ static table of 3 rows by id [static-by-id]
-              given out once, before the first record; kept, to give out what differs after a restart with other rows
+              there before the first record; after a restart with other rows only what differs is new
         """
         exprs = tuple(map(PlanExpr, parse(aggs, named, step="agg")))
         return StreamTable(TableAggregate(self.node, self.groups, exprs, name))

@@ -73,8 +73,9 @@ venv=${STREAMLAB_VENV:-.venv}
 install_package
 install_java
 install_browser
-PATH="$(cd "$venv/bin" && pwd):$PATH"
-export PATH
+VIRTUAL_ENV=$(cd "$venv" && pwd)
+PATH="$VIRTUAL_ENV/bin:$PATH"
+export VIRTUAL_ENV PATH
 
 step ruff check .
 step ruff format --check .

@@ -60,7 +60,7 @@ def test_a_program_that_is_not_there_is_named_with_those_that_are():
         env=os.environ | {"STREAMLAB_TEST_BOOTSTRAP": "127.0.0.1:1"},
     )
     assert done.returncode == 2
-    assert "no program 'flink'; tumbling has streamlab,bare_loop,kafka_streams,quix" in done.stderr
+    assert "--only: no 'flink'; tumbling has streamlab,bare_loop,kafka_streams,quix" in done.stderr
 
 
 @pytest.mark.usefixtures("here")

@@ -11,7 +11,6 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from tests.kafka import operators
-from tests.kafka.broker import admin_of, create_topic
 from tests.kafka.operators import OPERATORS, comparable, found, pipeline_of, write
 from tests.kafka.support import SECONDS
 
@@ -20,10 +19,10 @@ KILLS = (("staged", 2), ("flushed", 3), ("committed", 2))
 
 
 @pytest.fixture(scope="module")
-def resumed(bootstrap, tmp_path_factory):
+def resumed(bootstrap, topic, tmp_path_factory):
     """Run the pipeline of all operators, killed three times; return its name and the folder of its files."""
     folder = tmp_path_factory.mktemp("operators")
-    topics = [create_topic(bootstrap, hint, operators.PARTITIONS) for hint in ("events", "answers", "names")]
+    topics = [topic(hint, operators.PARTITIONS) for hint in ("events", "answers", "names")]
     arguments = [operators.__name__, bootstrap, ",".join(topics), str(folder)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STREAMLAB_STATE_DIR", str(folder / "state"))
@@ -35,8 +34,6 @@ def resumed(bootstrap, tmp_path_factory):
         report = pipeline_of(bootstrap, ",".join(topics), folder).run(until="latest")
         assert 0 < report.records < operators.EVENTS + operators.ANSWERS
         yield f"all-{topics[0]}", folder
-    for deleted in admin_of(bootstrap).delete_topics(topics).values():
-        deleted.result()
 
 
 @pytest.mark.parametrize("name", OPERATORS)
