@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 Ints = np.ndarray[tuple[int], np.dtype[np.int64]]
 Bools = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
-MADE = -1
-"""The arrival index of rows that an operator made: they came with no record of their own."""
+MADE, LAST = -2, (1 << 31) - 2
+"""Arrival indices of rows that an operator made before the first record of a micro-batch, and after the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,10 @@ class Rows:
     partition
         Source partition of each row.
     offset
-        Offset of the record that a row comes from; -1 for rows that an operator made.
+        Offset of the record that a row comes from; negative for rows that an operator made.
     index
-        Place of that record in the order of arrival of the whole micro-batch, over all sources.
+        Place in the order of arrival of the whole micro-batch, over all sources. Records have the odd places, from 1 on; what an operator
+        made at the turn of a record has the even one before it.
     deleted
         For rows of a table: whether the key is deleted. None: no row is.
     """
@@ -76,7 +77,7 @@ def empty(schema: pl.Schema) -> Rows:
 
 
 def concat(parts: Sequence[Rows], schema: pl.Schema) -> Rows:
-    """Return the rows of all parts in order of arrival; rows made by operators come first."""
+    """Return the rows of all parts in order of arrival."""
     parts = [part for part in parts if part.height]
     if len(parts) < 2:  # noqa: PLR2004  # nothing to put together
         return parts[0] if parts else empty(schema)
@@ -86,5 +87,9 @@ def concat(parts: Sequence[Rows], schema: pl.Schema) -> Rows:
     time, partition, offset, index = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("time", "partition", "offset", "index")
     )
-    together = Rows(pl.concat([part.data for part in parts]), time, partition, offset, index, deleted)
-    return together.take(np.argsort(together.index, kind="stable"))
+    return by_arrival(Rows(pl.concat([part.data for part in parts]), time, partition, offset, index, deleted))
+
+
+def by_arrival(rows: Rows) -> Rows:
+    """Return rows in order of arrival; those of one place stay in the order that they have."""
+    return rows if (np.diff(rows.index) >= 0).all() else rows.take(np.argsort(rows.index, kind="stable"))

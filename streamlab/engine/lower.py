@@ -14,14 +14,16 @@ import numpy as np
 import polars as pl
 
 from streamlab.engine.aggregates import TIME
-from streamlab.engine.batch import MADE, Rows, concat, empty
+from streamlab.engine.batch import Rows, by_arrival, concat, empty
 from streamlab.engine.catalogue import operator_of
 from streamlab.engine.event_time import event_times
 from streamlab.engine.operators.table_sink import Table
 from streamlab.engine.stateless import compile_step
 from streamlab.engine.stream_time import STILL, Clock, Signal
+from streamlab.engine.turns import Turns, made_at
 from streamlab.engine.watermark import Gate, Shifted
 from streamlab.plan import fingerprint
+from streamlab.plan.aggregate import Aggregate
 from streamlab.plan.join_table import JoinTable
 from streamlab.plan.nodes import Concat, Node, Source
 from streamlab.plan.schema import TIME as TIME_TYPE
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from streamlab.engine.batch import Ints
     from streamlab.engine.operator import Operator, Output
+    from streamlab.engine.watermark import Laned, Merged
     from streamlab.plan.sinks import Sink
 
 
@@ -73,7 +76,7 @@ class Result:
             return 0
         others = np.concatenate([*self.reached, self._set_aside])
         missed = np.unique(np.concatenate(self.missed))
-        return int((~np.isin(missed[missed != MADE], others)).sum())
+        return int((~np.isin(missed[missed % 2 == 1], others)).sum())
 
     @property
     def _set_aside(self) -> Ints:
@@ -93,12 +96,21 @@ Stage = Callable[[Flows, Result], Flow]
 
 
 class Place:
-    """An operator in its place in the graph: its node, and the gate that its watermark goes through."""
+    """An operator in its place in the graph: its node, and the gate that its watermark goes through.
 
-    def __init__(self, node: Stateful) -> None:
+    Parameters
+    ----------
+    node
+        The step.
+    followed
+        Whether a stateful step or a concat comes after it, to which it matters when in a micro-batch its rows came to be.
+    """
+
+    def __init__(self, node: Stateful, *, followed: bool) -> None:
         self.node = node
         self.gate = Gate(node.laned)
         self.operator: Operator = operator_of(node)
+        self._followed = followed
 
     def step(self, flows: Sequence[Flow]) -> tuple[Flow, Output]:
         """Run the operator on a micro-batch."""
@@ -107,7 +119,14 @@ class Place:
         output = self.operator.step([flow.rows for flow in flows], watermarks)
         # what no source feeds holds nothing back
         passed = (STILL,) if set(signals) == {STILL} else (Shifted(watermarks, self.operator.delay),)
-        return Flow(output.emitted, passed), output
+        return Flow(self._in_turn(output.emitted, watermarks) if self._followed else output.emitted, passed), output
+
+    def _in_turn(self, rows: Rows, watermarks: Merged | Laned) -> Rows:
+        """Return rows in order of arrival: those of a window came when the watermark passed their time by the operator's delay."""
+        if rows.height and isinstance(self.node, Aggregate) and not self.node.is_table:
+            turns = Turns(watermarks, rows.index, rows.partition)
+            rows = replace(rows, index=made_at(turns.moments(rows.time + self.operator.delay, rows.partition)))
+        return by_arrival(rows)
 
 
 class Graph:
@@ -125,8 +144,11 @@ class Graph:
         self.sources = {source_name(node): node for node in self.order if isinstance(node, Source)}
         self.clocks: dict[str, Clock] = {name: Clock() for name in self.sources}
         self._asked = self._only_asked(sinks)
+        followed = self._followed()
         self.stateful = {
-            node.name: Place(node) for node in self.order if isinstance(node, Stateful) and id(node) not in self._asked
+            node.name: Place(node, followed=id(node) in followed)
+            for node in self.order
+            if isinstance(node, Stateful) and id(node) not in self._asked
         }
         self.tables = {name: Table(sink) for name, sink in self.sinks.items() if sink.kind == "table"}
         self._restamps = {id(n): Clock() for n in self.order if isinstance(n, WithEventTime)}
@@ -139,6 +161,14 @@ class Graph:
         wanted = {self._same[id(part)] for part in (*taken, *(sink.input for sink in sinks))}
         tables = [node for node in self.order if isinstance(node, LookupTable | StaticTable)]
         return {id(node) for node in tables if isinstance(node, LookupTable) or id(node) not in wanted}
+
+    def _followed(self) -> set[int]:
+        """Return the nodes that a stateful step or a concat comes after, with or without other steps between."""
+        found: set[int] = set()
+        for node in reversed(self.order):
+            if isinstance(node, Stateful | Concat) or id(node) in found:
+                found |= {self._same[id(part)] for part in node.inputs}
+        return found
 
     def step(self, arrivals: Mapping[str, Rows]) -> Result:
         """Run one micro-batch: rows by source name; a source without rows has only its idleness to say."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import polars as pl
 
-from streamlab.engine.batch import MADE, Rows
+from streamlab.engine.batch import LAST, MADE, Rows
 from streamlab.engine.stream_time import NEVER, OPEN
 from streamlab.engine.watermark import Laned
 
@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 
 END = OPEN
 """After every arrival index: the watermark moved with no record, by the wall clock."""
+
+
+def made_at(moments: Ints) -> Ints:
+    """Return the arrival indices of what operators make when the records at some moments have moved the watermark.
+
+    Examples
+    --------
+    >>> made_at(np.array([MADE, 1, 7, END])).tolist() == [MADE, 0, 6, LAST]
+    True
+    """
+    made: Ints = np.minimum(moments & ~1, LAST)
+    return made
 
 
 class Turns:
@@ -40,7 +52,7 @@ class Turns:
 
     @cached_property
     def watermark(self) -> Ints:
-        """The watermark at each turn: right after the record; for rows that an operator made, before the batch."""
+        """The watermark at each turn: right after a record, or before it for what an operator made at its turn."""
         watermarks = self._watermarks
         if isinstance(watermarks, Laned):
             none = pl.DataFrame()

@@ -88,7 +88,7 @@ class Merged:
     after: Ints
 
     def at(self, rows: Rows, lane: Ints) -> Ints:  # noqa: ARG002  # there is only one lane
-        """Return the watermark right after each row's record; rows made by operators are judged by the one before the batch."""
+        """Return the watermark at each row's place in the order of arrival."""
         upto = np.unique(rows.index)
         reached = self.low(upto)
         if len(upto) and upto[0] == MADE:

@@ -151,8 +151,8 @@ class JoinTable(Stateful):
                 "keeps the newest row of every key; what a record is joined with depends on when the table's row came: "
                 "outside the replay law (a table with history= is not)"
             )
-        if not self.reads_whole and any(part.makes_rows for part in self.inputs):
-            yield "rows that a step before it makes (windows, aggregations) count as coming before the records of their micro-batch"
+        if not self.reads_whole and self.right.makes_rows:
+            yield "what a step made of the table in a micro-batch counts as there before its records"
         if self.grace is not None:
             yield f"records wait until both sides have passed their time by {text(self.grace)}"
         elif self.history is not None:

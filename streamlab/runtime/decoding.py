@@ -96,7 +96,7 @@ class Decoder:
         ):  # a tombstone has no columns: its time is the record's
             times = np.where(deleted, _timestamps(records, kept), times)
             bad = np.where(deleted, unusable(times), bad)
-        rows = Rows(data, times, partition, offset, index, deleted)
+        rows = Rows(data, times, partition, offset, 2 * index + 1, deleted)
         if bad.any():
             what = f"event time {source.event_time or 'of the record'} is null, before 1970 or after the year 9998"
             where = np.flatnonzero(bad) if kept is None else kept[bad]

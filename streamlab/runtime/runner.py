@@ -194,7 +194,7 @@ class Runner:
         result = self.task.process(arrivals)
         for bad in result.bad:
             records = arrivals.raw[bad.source.topic]
-            places = np.searchsorted(records.index, np.unique(bad.rows.index))
+            places = np.searchsorted(records.index, np.unique(bad.rows.index // 2))
             self._decoder.bad(bad.source, records, [(int(i), bad.error) for i in places], arrivals, bad.step)
         self.task.count(arrivals)
         self._dead(arrivals.dead)

@@ -110,7 +110,7 @@ class _Driven:
         for topic, frame in batch.frames.items():
             place, none = np.asarray(batch.places[topic], np.int64), np.zeros(frame.height, np.int64)
             times = frame["ts"].dt.epoch("ms").to_numpy()
-            rows[topic] = Rows(frame, times, none, self._done + place, place)
+            rows[topic] = Rows(frame, times, none, self._done + place, 2 * place + 1)
         self._done += sum(frame.height for frame in batch.frames.values())
         ends = {topic: {0: 1 << 40} for topic in self._task.graph.sources}
         positions = _positions(self._task, self._done)

@@ -38,9 +38,6 @@ class Joined:
     partitions: int
     promised: bool
     is_table: bool = False
-    unmixed: bool = (
-        False  # whether a batch has records of one topic only: what a window makes comes before all of the batch
-    )
 
     def __repr__(self) -> str:
         return f"{self.partitions} partitions, promised={self.promised}\n{self.frame.explain()}"
@@ -202,10 +199,7 @@ class Both:
                 for milliseconds in given:
                     self.advance(milliseconds)
             else:
-                records = [record for part in given for record in part]
-                by_topic = groupby(records, lambda record: record.message.topic if self.plan.unmixed else None)
-                for _, part in by_topic:
-                    self.batch(list(part))
+                self.batch([record for part in given for record in part])
 
     def close(self) -> None:
         """End the input of both."""
@@ -245,9 +239,6 @@ def play(plan: Joined, given: Sequence[Shot]) -> None:
         both = Both(plan, tester, copy.deepcopy(plan.node))
         batch: list[Sent] = []
         for shot, record in zip(given, sent(plan, given), strict=True):
-            if plan.unmixed and batch and batch[-1].message.topic != record.message.topic:
-                both.batch(batch)
-                batch = []
             batch.append(record)
             if shot.then == "join":
                 continue

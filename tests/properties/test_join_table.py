@@ -124,7 +124,6 @@ def chains(draw: Any) -> Joined:
         dict.fromkeys(topics[1:], ("k",)),
         partitions,
         promised,
-        unmixed=shape == "join after window",
     )
 
 

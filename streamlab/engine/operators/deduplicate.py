@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from streamlab.engine.batch import empty
+from streamlab.engine.batch import by_arrival, empty
 from streamlab.engine.held.keyed_times import KeyedTimes, Side
 from streamlab.engine.operator import Changes, Holding, Output
-from streamlab.engine.operators.shared.join_rows import by_arrival
 from streamlab.engine.turns import Turns
 
 if TYPE_CHECKING:
@@ -41,7 +40,7 @@ class Deduplicate:
         self._known = 0  # keys that were seen, where they are remembered for ever
 
     def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
-        rows, self._watermark = by_arrival(inputs), watermarks.after
+        rows, self._watermark = by_arrival(inputs[0]), watermarks.after
         emitted = rows
         if rows.height:
             lane = rows.partition if self.laned else np.zeros(rows.height, np.int64)

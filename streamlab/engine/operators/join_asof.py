@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from streamlab.engine.batch import MADE, Rows, empty
+from streamlab.engine.batch import Rows, by_arrival, concat, empty
 from streamlab.engine.held.keyed_times import KeyedTimes, Side, counted
 from streamlab.engine.held.time_index import TimeIndex
 from streamlab.engine.held.timed_rows import TimedRows
 from streamlab.engine.operator import Changes, Holding, Output
-from streamlab.engine.operators.shared.join_rows import beside, by_arrival, late_rows, no_late, put, taken
+from streamlab.engine.operators.shared.join_rows import beside, late_rows, no_late, put, taken
 from streamlab.engine.stream_time import NEVER, OPEN
-from streamlab.engine.turns import END, Turns
+from streamlab.engine.turns import END, Turns, made_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -48,7 +48,7 @@ class AsofJoin:
 
     def step(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> Output:
         self._watermark = watermarks.after
-        left, right = (by_arrival([rows]) for rows in inputs)
+        left, right = (by_arrival(rows) for rows in inputs)
         ours, theirs = (Turns(watermarks, rows.index, self._lane(rows)) for rows in (left, right))
         late = [self._take_left(left, ours)]
         stragglers, missed = self._take_right(right, theirs)
@@ -57,7 +57,7 @@ class AsofJoin:
         emitted = self._joined(number, time, lane, ours.moments(time + self._step.grace, lane), stragglers)
         stragglers.settle(self._right.index)
         self._forget(watermarks.after)
-        return Output(emitted, by_arrival(late) if late else self._no_late)
+        return Output(emitted, concat(late, self._no_late.data.schema) if late else self._no_late)
 
     # --- what came ---
 
@@ -115,8 +115,7 @@ class AsofJoin:
         matches = np.full(len(number), -1)
         matches[at] = newest
         data = self._beside(rows, self._right.rows.take(matches), np.ones(len(number), np.bool_))
-        made = np.full(len(number), MADE, np.int64)
-        return Rows(data, time, lane, made, made)
+        return Rows(data, time, lane, np.full(len(number), -1, np.int64), made_at(moment))
 
     def _beside(self, left: pl.DataFrame, right: pl.DataFrame, there: Bools) -> pl.DataFrame:
         return beside(left, right, there, self._step.same.pairs(), self._step.added)

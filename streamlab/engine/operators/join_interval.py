@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from streamlab.engine.batch import MADE, Rows, empty
+from streamlab.engine.batch import Rows, by_arrival, concat, empty
 from streamlab.engine.held.keyed_times import KeyedTimes, Side
 from streamlab.engine.operator import Changes, Holding, Output
 from streamlab.engine.operators.shared.join_pairs import Arrived, Pairs, in_order, pairs_of
-from streamlab.engine.operators.shared.join_rows import beside, by_arrival, late_rows, no_late, put, taken
+from streamlab.engine.operators.shared.join_rows import beside, late_rows, no_late, put, taken
 from streamlab.engine.stream_time import NEVER, OPEN
-from streamlab.engine.turns import END, Turns
+from streamlab.engine.turns import END, Turns, made_at
 from streamlab.engine.watermark import Merged
 from streamlab.plan.schema import RESERVED
 
@@ -92,12 +92,12 @@ class IntervalJoin:
             self._held.keep(side, kept, time, arrived.lane)
             side.index.add(arrived.slot[at], time[at], arrived.number[at])
         self._held.sweep(watermarks.after)
-        return Output(emitted, by_arrival(late) if late else self._no_late)
+        return Output(emitted, concat(late, self._no_late.data.schema) if late else self._no_late)
 
     # --- what came ---
 
     def _arrive(self, inputs: Sequence[Rows], watermarks: Merged | Laned) -> _Batch:
-        sides = [by_arrival([rows]) for rows in inputs]
+        sides = [by_arrival(rows) for rows in inputs]
         lanes = [rows.partition if self.laned else np.zeros(rows.height, np.int64) for rows in sides]
         turn, order = in_order([rows.index for rows in sides])
         index, partition, offset, lane = (
@@ -191,9 +191,9 @@ class IntervalJoin:
         moment, time, which, number, lane = (
             order[name].to_numpy().astype(np.int64) for name in ("moment", "time", "side", "number", "lane")
         )
-        made = np.full(len(time), MADE, np.int64)
+        none = np.full(len(time), -1, np.int64)
         left, right = (np.where(which == side, number, -1) for side in (0, 1))
-        return _Results(2 * turns.places(moment), np.arange(len(time)), left, right, time, lane, made, made)
+        return _Results(2 * turns.places(moment), np.arange(len(time)), left, right, time, lane, none, made_at(moment))
 
     def close(self) -> Rows:
         found = []

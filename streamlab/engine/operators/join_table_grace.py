@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from streamlab.engine.batch import MADE, Rows, empty
+from streamlab.engine.batch import Rows, empty
 from streamlab.engine.operator import Changes, Holding, Output
 from streamlab.engine.operators.join_table import Columns, TableJoin, horizons_of, lanes_of, right_side
 from streamlab.engine.operators.shared.current_rows import Asked
 from streamlab.engine.operators.shared.horizon import Horizons, levels, moments
 from streamlab.engine.operators.shared.waiting import ORDER, TIME, Waiting
 from streamlab.engine.stream_time import NEVER, OPEN
+from streamlab.engine.turns import made_at
 from streamlab.plan.schema import RESERVED
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class PatientTableJoin:
             own = np.concatenate([part.own for part in due])
             order = np.lexsort((frame[ORDER].to_numpy(), frame[TIME].to_numpy(), turn))
             frame, turn, own = frame[order], turn[order], own[order]
-            rows = self._rows(frame, np.where(own, turn, MADE))
+            rows = self._rows(frame, np.where(own, turn, made_at(turn)))
             limit = np.full(frame.height, NEVER)
             if horizons is not None:  # those that waited are younger than what was gone just before their turn
                 lane = lanes_of(rows, laned=self._laned)

@@ -101,13 +101,14 @@ class Updates:
         if all(each.min() == each.max() for each in (since, last, panes)):  # then one group a key is enough
             fresh = self._split(rows, np.arange(rows.height), slots)
             row = fresh[_FIRST].to_numpy().astype(np.int64)
-            starts = np.arange(since[0], last[0] + 1, self._every)
-            own = np.tile(row, len(starts))  # window by window
-            starts = np.repeat(starts, len(row))
+            covered = np.arange(since[0], last[0] + 1, self._every)
+            each = np.repeat(np.arange(len(row)), len(covered))  # key by key: what is new of a key stands together
+            own, starts = row[each], np.tile(covered, len(row))
             pairs = pairs_of(self._number(lane[own], starts), slots[own])
             if self._paned and (last > self._closed[lane]).any():
                 pairs = np.append(pairs, pairs_of(self._number(lane[row], panes[row], pane=True), slots[row]))
-            fresh = pl.concat([fresh] * (len(pairs) // len(row)))
+                each = np.append(each, np.arange(len(row)))
+            fresh = fresh if len(each) == len(row) else fresh[each]
         else:
             which, starts = spread(since, last, self._every)
             group, all_rows = pairs_of(self._number(lane[which], starts), slots[which]), which

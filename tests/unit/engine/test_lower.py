@@ -38,7 +38,9 @@ def rows(*records: Any, index: Any = None) -> Any:
         {"k": [r[1] for r in records], "x": [r[2] for r in records], "t": [r[0] for r in records]}, schema=SCHEMA
     )
     place = np.array(range(len(records)) if index is None else index, np.int64)
-    return Rows(data, np.array([r[0] for r in records], np.int64), np.zeros(len(records), np.int64), place, place)
+    return Rows(
+        data, np.array([r[0] for r in records], np.int64), np.zeros(len(records), np.int64), place, 2 * place + 1
+    )
 
 
 def columns(record: Any) -> Any:
@@ -121,7 +123,7 @@ def test_a_row_whose_event_time_cannot_be_read_is_set_aside_with_its_step() -> N
         {"events": rows((1, "a", 5), (1, "b", None), (1, "c", -1), (1, "d", 1 << 60))}
     )
     (bad,) = made.bad
-    assert bad.rows.index.tolist() == [1, 2, 3]
+    assert bad.rows.index.tolist() == [3, 5, 7]
     assert bad.step == 'with_event_time col("x")'
     assert bad.error == "event time is null, before 1970 or after the year 9998"
     assert made.sinks["parquet:0"].time.tolist() == [5]
@@ -131,7 +133,7 @@ def test_a_record_is_set_aside_by_one_step_only() -> None:
     stream = events()
     made = graph(stream.with_event_time("x"), stream.with_event_time("t"), stream.with_event_time(x + 1))
     found = made.step({"events": rows((1, "a", None), (1, "b", 3))})
-    assert [bad.rows.index.tolist() for bad in found.bad] == [[0]]
+    assert [bad.rows.index.tolist() for bad in found.bad] == [[1]]
 
 
 def test_late_rows_are_a_stream_of_their_own() -> None:
@@ -181,7 +183,7 @@ def test_a_record_of_several_rows_is_late_when_all_of_them_are() -> None:
     exploded = rows((50, "a", 1), (1, "a", 1), (60, "a", 1), (2, "a", 1), (3, "a", 1), index=[0, 1, 1, 2, 2])
     found = graph(counted(events())).step({"events": exploded})
     assert found.late_records == 1
-    assert found.late["tumbling-10ms-by-k"].index.tolist() == [1, 2, 2]
+    assert found.late["tumbling-10ms-by-k"].index.tolist() == [3, 5, 5]
 
 
 def test_results_that_are_late_are_no_records() -> None:
@@ -227,4 +229,4 @@ def test_tables_are_filled_as_results_come() -> None:
 def test_results_come_with_no_record_of_their_own() -> None:
     made = graph(counted(events())).step({"events": rows((1, "a", 1), (30, "a", 1))})
     assert made.sinks["parquet:0"].index.tolist() == [MADE]
-    assert made.sinks["parquet:0"].offset.tolist() == [-1]
+    assert made.sinks["parquet:0"].offset[0] < 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import polars as pl
 
+from streamlab.engine.batch import MADE
 from streamlab.engine.held.keyed_rows import KeyedRows
 from streamlab.engine.held.runs import named
 from streamlab.engine.held.slot_frame import rows_at
@@ -253,5 +254,5 @@ def overlaid(frame: pl.DataFrame, where: Bools, rows: pl.DataFrame) -> pl.DataFr
 
 def _packed(slots: Ints, turn: Ints) -> Ints:
     """Return slot and place of arrival as one number, ordered by both: a batch has fewer than 2**32 records."""
-    packed: Ints = (slots << 32) + (turn + 1)
+    packed: Ints = (slots << 32) + (turn - MADE)
     return packed

@@ -13,7 +13,7 @@ from streamlab.engine.operators.shared.covering import times
 from streamlab.plan.schema import WATERMARK, WINDOW_END, WINDOW_START
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from streamlab.engine.batch import Bools, Ints
 
@@ -62,19 +62,6 @@ def no_late(schema: pl.Schema) -> Rows:
     """Return no late rows."""
     none = np.empty(0, np.int64)
     return late_rows(empty(schema), pl.DataFrame(schema=schema), 0, 0, none)
-
-
-def by_arrival(parts: Sequence[Rows]) -> Rows:
-    """Return the rows of several parts, at least one, in order of arrival."""
-    whole = parts[0]
-    if len(parts) > 1:
-        time, partition, offset, index = (
-            np.concatenate([getattr(part, name) for part in parts]) for name in ("time", "partition", "offset", "index")
-        )
-        whole = Rows(pl.concat([part.data for part in parts]), time, partition, offset, index)
-    if (np.diff(whole.index) >= 0).all():
-        return whole
-    return whole.take(np.argsort(whole.index, kind="stable"))
 
 
 def put(due: dict[int, Due], time: Ints, number: Ints, lane: Ints) -> None:

@@ -48,7 +48,9 @@ def mixed(tester: Any, *records: Any) -> Any:
             columns["y"], schema["y"] = [r[2] for r in mine], pl.Int64
         deleted = np.array([topic == "t" and r[2] is None for r in mine], np.bool_)
         times = np.array([r[3] for r in mine], np.int64)
-        rows[topic] = Rows(pl.DataFrame(columns, schema=schema), times, np.zeros(len(at), np.int64), at, at, deleted)
+        rows[topic] = Rows(
+            pl.DataFrame(columns, schema=schema), times, np.zeros(len(at), np.int64), at, 2 * at + 1, deleted
+        )
     made = graph.step(rows).sinks.values()
     return [row for part in made for row in part.data.select("x", "y").rows()]
 

@@ -38,7 +38,7 @@ def test_a_row_changes_every_window_that_covers_it() -> None:
     with StreamTester(updates()) as t:
         assert batch(t, (3, "a", 1)) == [("a", 0, 1)]
         assert batch(t, (7, "a", 1)) == [("a", 0, 2), ("a", 5, 1)]
-        assert batch(t, (11, "a", 1), (12, "b", 1)) == [("a", 5, 2), ("b", 5, 1), ("a", 10, 1), ("b", 10, 1)]
+        assert batch(t, (11, "a", 1), (12, "b", 1)) == [("a", 5, 2), ("a", 10, 1), ("b", 5, 1), ("b", 10, 1)]
 
 
 def test_a_late_comer_changes_the_windows_that_are_still_open() -> None:

@@ -5,13 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from streamlab.engine.batch import Rows
-from streamlab.engine.operators.shared.join_rows import beside, by_arrival, put, taken
-
-
-def rows(*index):
-    at = np.array(index)
-    return Rows(pl.DataFrame({"x": at}), at, at, at, at)
+from streamlab.engine.operators.shared.join_rows import beside, put, taken
 
 
 def test_columns_that_are_one_come_from_the_row_that_is_there_if_their_types_are_equal():
@@ -19,12 +13,6 @@ def test_columns_that_are_one_come_from_the_row_that_is_there_if_their_types_are
     right = pl.DataFrame({"i": [1, 2], "ts": [6, 7]})
     found = beside(left, right, np.array([True, False]), [("k", "i"), ("ts", "ts")], {})
     assert found.rows() == [(1, 5), (2, None)]
-
-
-def test_parts_come_in_order_of_arrival_and_the_first_part_first():
-    one, other = rows(1, 3), rows(0, 3)
-    assert by_arrival([one, other]).index.tolist() == [0, 1, 3, 3]
-    assert by_arrival([one]) is one
 
 
 def test_what_is_due_is_told_with_its_lane():
