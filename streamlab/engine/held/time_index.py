@@ -2,7 +2,7 @@
 
 Slot and time are packed into one integer, so that a range of times of a key is a slice of a sorted array, and all that a batch asks for
 is two searches and one expansion. Runs that outgrow half of the one before are merged into it, as in an LSM tree. Where slots or times
-are too large to be packed (four million keys, the year 2109), complex numbers take the integers' place: numpy sorts them by real part,
+are too large to be packed (two million keys, the year 2109), complex numbers take the integers' place: numpy sorts them by real part,
 then by imaginary part, and both hold all slots and times exactly. They take twice as long.
 """
 

@@ -40,11 +40,11 @@ def test_ranges_are_those_of_a_loop_over_all_rows(far, step):
 def test_an_index_becomes_wide_when_a_time_or_a_slot_is_too_large_to_be_packed():
     index = TimeIndex()
     index.add(np.array([1, 0]), np.array([5, 6]), np.array([0, 1]))
-    index.add(np.array([0, 1 << 30]), np.array([253_370_764_799_999, 7]), np.array([2, 3]))
-    _, rows, times = index.between(np.array([0, 1 << 30]), np.array([0, 0]), np.array([1 << 60, 1 << 60]))
+    index.add(np.array([0, 1 << 22]), np.array([253_370_764_799_999, 7]), np.array([2, 3]))
+    _, rows, times = index.between(np.array([0, 1 << 22]), np.array([0, 0]), np.array([1 << 60, 1 << 60]))
     assert rows.tolist() == [1, 2, 3]
     assert times.tolist() == [6, 253_370_764_799_999, 7]
-    assert index.keep(np.full((1 << 30) + 1, 7)).nonzero()[0].tolist() == [0, 1 << 30]
+    assert index.keep(np.full((1 << 22) + 1, 7)).nonzero()[0].tolist() == [0, 1 << 22]
     assert len(index) == 2
 
 

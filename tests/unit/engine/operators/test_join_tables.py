@@ -98,9 +98,10 @@ def test_tables_of_windows_are_joined_by_key_and_window_and_let_go_of_windows_th
         t.send("r", {"k": "a"}, timestamp=7)
         (made,) = t.read()
         assert (made.key[0], made.value["n"], made.value["n_right"], made.timestamp) == ("a", 1, 1, 7)
-        for time in range(0, 20_000, 10):
-            t.send("l", {"k": "a"}, timestamp=time)
-            t.send("r", {"k": "a"}, timestamp=time)
+        for begin in range(0, 20_000, 200):
+            records = [{"value": {"k": "a"}, "timestamp": begin + time} for time in range(0, 200, 10)]
+            t.send_batch("l", records, wrapped=True)
+            t.send_batch("r", records, wrapped=True)
         assert t.state().filter(step="both")["rows"].item() < 600
 
 
