@@ -1,8 +1,7 @@
 """Row numbers for pairs of small numbers: what belongs to a key (by its slot) in a window.
 
-Open addressing with linear probing, all needles of a batch abreast: a hash table whose cells hold row numbers, and by row the pair that
-it belongs to. A pair that is released leaves its cell as it is: the row no longer has that pair, so the cell is passed over, until the
-table is made anew.
+The slots of a window lie in pages of a few neighbours: a hash table finds the page, and the row stands in it. Keys that came together have
+slots next to each other, so there are far fewer pages than pairs, and the table stays small and hardly changes.
 """
 
 from __future__ import annotations
@@ -10,11 +9,17 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from streamlab.engine.held.dense import Dense
+from streamlab.engine.held.key_index import distinct
+from streamlab.engine.held.number_index import NumberIndex
 from streamlab.engine.held.slot_frame import Slots, grown
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: neighbours go far apart (Knuth, volume 3, 6.4)
 _HALF = np.int64(32)
 _LOW = np.int64((1 << 32) - 1)
+_PAGE = 4
+_CELLS = 1 << _PAGE
+"""Slots of a page: more of them make fewer pages, and waste more where the keys of a window are few and far between."""
+_ONE = np.int32(1)  # numpy adds numbers of another type fifty times slower
 
 
 def pairs_of(high: Slots, low: Slots) -> Slots:
@@ -51,15 +56,14 @@ class PairIndex:
     """
 
     def __init__(self) -> None:
-        self._cells = np.full(1024, -1, np.int32)
-        self._filled = 0  # cells in use, be it by pairs that are gone
+        self._pages = NumberIndex()
+        self._cells = np.full(1024, -1, np.int32)  # by page, then by slot: rows
+        self._used = np.zeros(1024, np.int32)  # by page: cells that have a row
         self._pairs = np.full(1024, -1, np.int64)  # by row
-        self._free: list[Slots] = []
-        self._given = 0  # rows ever given out, the free ones too
-        self._live = 0
+        self._rows = Dense()
 
     def __len__(self) -> int:
-        return self._live
+        return len(self._rows)
 
     def pairs(self, rows: Slots) -> Slots:
         """Return the pair of each row; -1 where a row is free."""
@@ -67,71 +71,54 @@ class PairIndex:
 
     def find(self, pairs: Slots) -> Slots:
         """Return the row of each pair, -1 where it has none; pairs may repeat."""
-        rows = np.full(len(pairs), -1, np.int64)
-        todo, at = np.arange(len(pairs)), self._home(pairs)
-        while todo.size:
-            found = self._cells[at]
-            hit = self._pairs[found] == pairs[todo]
-            rows[todo[hit]] = found[hit]
-            on = ~hit & (found >= 0)
-            todo, at = todo[on], self._next(at[on])
+        page = self._pages.find(pairs >> _PAGE)
+        rows = self._cells[_at(page, pairs)].astype(np.int64)
+        rows[page < 0] = -1
         return rows
 
     def insert(self, pairs: Slots) -> Slots:
         """Give rows to pairs that have none; no pair may repeat."""
-        if 2 * (self._filled + len(pairs)) > len(self._cells):
-            self._rebuild(self._live + len(pairs))
-        rows = self._give(len(pairs))
+        page = self._paged(pairs >> _PAGE)
+        rows = self._rows.give(len(pairs))
+        self._pairs = grown(self._pairs, self._rows.ever, -1)
         self._pairs[rows] = pairs
-        self._place(pairs, rows)
+        self._cells[_at(page, pairs)] = rows
+        np.add.at(self._used, page, _ONE)
         return rows
 
     def release(self, rows: Slots) -> None:
         """Take rows back; no row may repeat, nor be free."""
+        pairs = self._pairs[rows]
+        page = self._pages.find(pairs >> _PAGE)
+        self._cells[_at(page, pairs)] = -1
         self._pairs[rows] = -1
-        self._free.append(rows)
-        self._live -= len(rows)
+        self._rows.take_back(rows)
+        np.subtract.at(self._used, page, _ONE)
+        left = distinct(page)
+        self._pages.release(left[self._used[left] == 0])
 
     def estimated_size(self) -> int:
         """Return how many bytes are held."""
-        return self._cells.nbytes + self._pairs.nbytes + sum(rows.nbytes for rows in self._free)
+        arrays = self._cells, self._used, self._pairs
+        return self._pages.nbytes + self._rows.nbytes + sum(array.nbytes for array in arrays)
 
-    def _home(self, pairs: Slots) -> Slots:
-        bits = len(self._cells).bit_length() - 1
-        spread = pairs.view(np.uint64) * _GOLDEN
-        return (spread >> np.uint64(64 - bits)).view(np.int64)
+    def _paged(self, keys: Slots) -> Slots:
+        """Return the pages of keys, new ones where there are none."""
+        page = self._pages.find(keys)
+        new = np.flatnonzero(page < 0)
+        if len(new):
+            added = distinct(keys[new])
+            made = self._pages.insert(added)
+            page[new] = made[np.searchsorted(added, keys[new])]
+            size = int(made.max()) + 1
+            self._cells, self._used = grown(self._cells, size * _CELLS, -1), grown(self._used, size, 0)
+        return page
 
-    def _next(self, at: Slots) -> Slots:
-        following: Slots = (at + 1) & (len(self._cells) - 1)
-        return following
 
-    def _place(self, pairs: Slots, rows: Slots) -> None:
-        number, at = rows.astype(np.int32), self._home(pairs)
-        self._filled += len(pairs)
-        while number.size:
-            free = self._cells[at] < 0
-            self._cells[at[free]] = number[free]  # of several that want one cell the last has it
-            lost = self._cells[at] != number
-            number, at = number[lost], self._next(at[lost])
-
-    def _rebuild(self, entries: int) -> None:
-        self._cells = np.full(1 << max(10, (4 * entries - 1).bit_length()), -1, np.int32)
-        self._filled = 0
-        rows = np.flatnonzero(self._pairs[: self._given] >= 0)
-        self._place(self._pairs[rows], rows)
-
-    def _give(self, count: int) -> Slots:
-        parts, missing = [], count
-        while missing and self._free:
-            free, rest = np.split(self._free.pop(), [missing])
-            self._free += [rest] if rest.size else []
-            parts.append(free)
-            missing -= len(free)
-        rows = np.concatenate([*parts, np.arange(self._given, self._given + missing)])
-        self._given += missing
-        self._live += count
-        self._pairs = grown(self._pairs, self._given, -1)
-        return rows
+def _at(page: Slots, pairs: Slots) -> Slots:
+    """Return where the rows of pairs stand in their pages; somewhere where there is no page."""
+    at: Slots = (np.maximum(page, 0) << _PAGE) | (pairs & (_CELLS - 1))
+    return at
 
 
 def cuts(numbers: npt.NDArray[np.int64]) -> list[tuple[int, int, int]]:

@@ -91,7 +91,7 @@ class _Column:
         return self._values.nbytes + (0 if self._known is None else self._known.nbytes)
 
     def take(self, rows: Slots) -> pl.Series:
-        series = pl.Series(self._values[rows])
+        series = pl.Series(self._values.take(rows))
         if series.dtype != self._dtype:
             series = series.cast(self._dtype)
         if self._known is None:

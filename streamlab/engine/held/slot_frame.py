@@ -110,8 +110,8 @@ def grown(array: npt.NDArray[Any], size: int, fill: int) -> npt.NDArray[Any]:
     """Return the array, or a copy at least twice as long where it is shorter than `size`."""
     if size <= len(array):
         return array
-    longer = np.full(max(size, 2 * len(array)), fill, array.dtype)
-    longer[: len(array)] = array
+    longer = np.empty(max(size, 2 * len(array)), array.dtype)
+    longer[: len(array)], longer[len(array) :] = array, fill
     return longer
 
 
