@@ -12,6 +12,7 @@ from streamlab.engine.operators.join_asof import AsofJoin
 from streamlab.engine.operators.join_interval import IntervalJoin
 from streamlab.engine.operators.join_table_grace import table_join
 from streamlab.engine.operators.join_tables import TablesJoin
+from streamlab.engine.operators.paned_updates import hopping_updates
 from streamlab.engine.operators.sessions.operator import SessionWindows
 from streamlab.engine.operators.sliding.operator import FinalSliding, SlidingUpdates
 from streamlab.engine.operators.static_table import Static
@@ -48,7 +49,7 @@ FINAL: dict[type[Window], Callable[..., Operator]] = {
 UPDATES: dict[type[Window] | None, Callable[..., Operator]] = {
     None: Updates,
     Tumbling: Updates,
-    Hopping: Updates,
+    Hopping: hopping_updates,
     Session: SessionWindows,
     Sliding: SlidingUpdates,
 }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 import numpy as np
 
 from streamlab.engine.batch import MADE, Bools, Ints, Rows
+from streamlab.engine.held.key_index import distinct
 from streamlab.engine.stream_time import NEVER, OPEN, Signal, grown, lowest
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Merged:
 
     def at(self, rows: Rows, lane: Ints) -> Ints:  # noqa: ARG002  # there is only one lane
         """Return the watermark at each row's place in the order of arrival."""
-        upto = np.unique(rows.index)
+        upto = distinct(rows.index)
         reached = self.low(upto)
         if len(upto) and upto[0] == MADE:
             reached[0] = self.before[0]

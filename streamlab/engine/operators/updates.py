@@ -1,4 +1,7 @@
-"""Groups that emit their current row each time it changes: for ever, or in tumbling or hopping windows."""
+"""Groups that emit their current row each time it changes: for ever, or in tumbling or hopping windows.
+
+What is held is a row for each key and window. Hopping windows are held so only where an aggregation goes by arrival: see `paned_updates`.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +21,23 @@ from streamlab.engine.operators.shared.covering import (
     Judged,
     bounds,
     closed_by,
-    covering,
     judge,
     none_late,
-    panes_of,
     spread,
 )
-from streamlab.engine.operators.shared.group_rows import GroupRows, Window, lane_key
+from streamlab.engine.operators.shared.group_rows import GroupRows, lane_key
 from streamlab.engine.stream_time import NEVER, grown
 from streamlab.plan.aggregations import EARLIER
 from streamlab.plan.schema import RESERVED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from streamlab.engine.batch import Ints
     from streamlab.engine.watermark import Laned, Merged
     from streamlab.plan.aggregate import Aggregate
 
-_ROW, _GROUP, _FIRST = (f"{RESERVED}{name}" for name in ("row", "group", "first_row"))
+_ROW, GROUP, FIRST = (f"{RESERVED}{name}" for name in ("row", "group", "first_row"))
 
 
 class Updates:
@@ -53,24 +54,21 @@ class Updates:
         self._kept = (self._aggregates.columns or (_ROW,)) if self._aggregates.keeps_rows else ()
         read = {name for e in step.expanded for name in e.meta.root_names()}
         self._read = [*self._aggregates.columns, *(name for name in step.by if name in read)]
-        # panes that are put together when the state is read do not stand in order of arrival
-        by_arrival = compile_aggregates(step, step.by, sequenced=True).sequenced
-        self._paned = step.window is not None and step.window.every < step.window.size and not by_arrival
         keys = {**lane_key(laned=laned, by=step.by), **{name: step.input.schema[name] for name in step.by}}
         together = [*self._aggregates.together, pl.col(TIME).max()]
-        self._groups = GroupRows(pl.Schema(keys), self._partial_schema(), self._merges(), together, paned=self._paned)
+        self._groups = GroupRows(pl.Schema(keys), self._partial_schema(), self._merges(), together)
         self._closed = np.empty(0, np.int64)  # by lane: the newest start of a window that is closed
         self._no_late = none_late(step.input.schema, self.window) if self.window else empty(step.input.schema)
 
     def _partial_schema(self) -> pl.Schema:
-        schema = {**self._step.input.schema, _ROW: pl.Int8(), TIME: pl.Int64(), _GROUP: pl.Int64()}
-        return self._partials(pl.DataFrame(schema=schema)).drop(_GROUP, _FIRST).schema
+        schema = {**self._step.input.schema, _ROW: pl.Int8(), TIME: pl.Int64(), GROUP: pl.Int64()}
+        return self._partials(pl.DataFrame(schema=schema)).drop(GROUP, FIRST).schema
 
     def _partials(self, rows: pl.DataFrame) -> pl.DataFrame:
         """One row a group in order of first appearance; where rows are kept, their columns as lists."""
         parts = [pl.col(name) for name in self._kept] or self._aggregates.start
-        numbered = rows.with_row_index(_FIRST)
-        return numbered.group_by(_GROUP, maintain_order=True).agg(*parts, pl.col(TIME).max(), pl.col(_FIRST).first())
+        numbered = rows.with_row_index(FIRST)
+        return numbered.group_by(GROUP, maintain_order=True).agg(*parts, pl.col(TIME).max(), pl.col(FIRST).first())
 
     def _merges(self) -> dict[str, pl.Expr]:
         made = [pl.concat_list(name + EARLIER, name).alias(name) for name in self._kept] or self._aggregates.merge
@@ -93,41 +91,36 @@ class Updates:
         return Output(emitted, late, reached)
 
     def _update(self, rows: Rows, lane: Ints, since: Ints, last: Ints) -> Rows:
-        lead = [pl.Series(LANE, lane)] if LANE in self._groups.index.schema else []
-        slots = self._groups.index.slots(
-            pl.DataFrame([*lead, *(rows.data[name] for name in self._step.by)]), insert=True
-        )
-        panes = panes_of(rows.time, self.window) if self._paned and self.window else last
-        if all(each.min() == each.max() for each in (since, last, panes)):  # then one group a key is enough
+        slots = self._slots(rows, lane)
+        if all(each.min() == each.max() for each in (since, last)):  # then one group a key is enough
             fresh = self._split(rows, np.arange(rows.height), slots)
-            row = fresh[_FIRST].to_numpy().astype(np.int64)
+            row = fresh[FIRST].to_numpy().astype(np.int64)
             covered = np.arange(since[0], last[0] + 1, self._every)
-            each = np.repeat(np.arange(len(row)), len(covered))  # key by key: what is new of a key stands together
-            own, starts = row[each], np.tile(covered, len(row))
+            own, starts = np.tile(row, len(covered)), np.repeat(covered, len(row))  # window by window
             pairs = pairs_of(self._number(lane[own], starts), slots[own])
-            if self._paned and (last > self._closed[lane]).any():
-                pairs = np.append(pairs, pairs_of(self._number(lane[row], panes[row], pane=True), slots[row]))
-                each = np.append(each, np.arange(len(row)))
-            fresh = fresh if len(each) == len(row) else fresh[each]
+            fresh = pl.concat([fresh] * len(covered))
         else:
             which, starts = spread(since, last, self._every)
-            group, all_rows = pairs_of(self._number(lane[which], starts), slots[which]), which
-            stay = np.flatnonzero(last > self._closed[lane]) if self._paned else which[:0]
-            if len(stay):  # others are in no window any more when the batch ends
-                group = np.append(group, pairs_of(self._number(lane[stay], panes[stay], pane=True), slots[stay]))
-                all_rows = np.append(which, stay)
-            fresh = self._split(rows, all_rows, group)
-            pairs, first = fresh[_GROUP].to_numpy(), fresh[_FIRST].to_numpy().astype(np.int64)
-            first = first[first < len(which)]  # those of panes come last
+            fresh = self._split(rows, which, pairs_of(self._number(lane[which], starts), slots[which]))
+            pairs, first = fresh[GROUP].to_numpy(), fresh[FIRST].to_numpy().astype(np.int64)
             own, starts = which[first], starts[first]
-        now = self._groups.add(pairs, fresh.drop(_GROUP, _FIRST))
-        given = rows.data.select(self._step.by)[own] if self._step.by else None
-        return self._values(now.head(len(own)), given, starts, lane[own])
+        now = self._groups.add(pairs, fresh.drop(GROUP, FIRST))
+        return self._values(now, self._given(rows, own), starts, lane[own])
+
+    def _slots(self, rows: Rows, lane: Ints) -> Slots:
+        """Return the slots of the rows' keys."""
+        lead = [pl.Series(LANE, lane)] if LANE in self._groups.index.schema else []
+        keys = pl.DataFrame([*lead, *(rows.data[name] for name in self._step.by)])
+        return self._groups.index.slots(keys, insert=True)
+
+    def _given(self, rows: Rows, own: Ints) -> pl.DataFrame | None:
+        """Return the grouping columns of some rows, if there are any."""
+        return rows.data.select(self._step.by)[own] if self._step.by else None
 
     def _split(self, rows: Rows, which: Ints, group: Slots) -> pl.DataFrame:
         """Return partial results of rows, by group."""
         lead = [
-            pl.Series(_GROUP, group),
+            pl.Series(GROUP, group),
             pl.Series(TIME, rows.time[which]),
             pl.Series(_ROW, np.zeros(len(which), np.int8)),
         ]
@@ -137,21 +130,22 @@ class Updates:
         every = len(which) == rows.height and bool((np.diff(which) > 0).all())
         return own_texts(self._partials((columns if every else columns[which]).hstack(lead)))
 
-    def _number(self, lane: Ints, starts: Ints, *, pane: bool = False) -> Slots:
-        """Return the numbers of windows or panes, which are told apart by lane and start."""
+    def _number(self, lane: Ints, starts: Ints, number: Callable[[int, int], int] | None = None) -> Slots:
+        """Return the numbers of windows, which are told apart by lane and start."""
+        number = number or self._groups.number
         low, lanes = int(starts.min()), int(lane.max()) + 1
         code = (starts - low) * lanes + lane
         kinds = code[:1] if code[0] == code[-1] and (code == code[0]).all() else distinct(code)
-        found = [self._groups.number(int(c % lanes), low + int(c // lanes), pane=pane) for c in kinds]
+        found = [number(int(c % lanes), low + int(c // lanes)) for c in kinds]
         return np.array(found, np.int64)[np.searchsorted(kinds, code)]
 
     def _values(self, partials: pl.DataFrame, given: pl.DataFrame | None, starts: Ints, lane: Ints) -> Rows:
         """Return the current rows of groups; `given` has their grouping columns."""
         if self._kept:
-            numbered = partials.select(self._kept).with_row_index(_GROUP)
+            numbered = partials.select(self._kept).with_row_index(GROUP)
             numbered = numbered if given is None else numbered.hstack(given.select(self._step.by))
             long = numbered.explode(list(self._kept), empty_as_null=False)
-            data = long.group_by(_GROUP, maintain_order=True).agg(self._aggregates.values)
+            data = long.group_by(GROUP, maintain_order=True).agg(self._aggregates.values)
         else:
             data = partials.select(self._aggregates.values)
         if given is not None:
@@ -169,9 +163,9 @@ class Updates:
         return np.maximum(grown(closed_by(watermark, self.window), width, NEVER), grown(self._closed, width, NEVER))
 
     def _drop(self) -> None:
-        """Forget the windows that are closed, and the panes that are in no other window."""
-        closed, more = self._closed.tolist(), self._every - 1
-        self._groups.drop(lambda w: w.lane < len(closed) and w.start <= closed[w.lane] + (more if w.pane else 0))
+        """Forget the windows that are closed."""
+        closed = self._closed.tolist()
+        self._groups.drop(lambda window: window.lane < len(closed) and window.start <= closed[window.lane])
 
     def close(self) -> Rows:
         return empty(self._step.schema)
@@ -185,23 +179,12 @@ class Updates:
     def load(self, frames: Iterable[tuple[str, pl.DataFrame]], progress: Any) -> None:
         self._groups.sequence, self._closed = progress["sequence"], np.array(progress["closed"], np.int64)
         self._groups.load(frames)
-        if self._paned and self.window:
-            for number, pane in list(self._groups.windows.items()):
-                self._restore(number, pane, self.window)
-
-    def _restore(self, number: int, pane: Window, window: Fixed) -> None:
-        """Put what a pane holds to the open windows that cover it."""
-        slots, partials = self._groups.read(number)
-        (first,), (last,) = covering(np.array([pane.start]), window)
-        closed = int(self._closed[pane.lane]) if pane.lane < len(self._closed) else NEVER
-        for start in range(max(int(first), closed + window.every), int(last) + 1, window.every):
-            self._groups.add(pairs_of(np.full(len(slots), self._groups.number(pane.lane, start)), slots), partials)
 
     def held(self, key: pl.DataFrame | None) -> pl.DataFrame:
         found = [empty(self._step.schema).data.with_columns(pl.lit(0, pl.Int64).alias(LANE))]
-        for number in [number for number, window in self._groups.windows.items() if not window.pane]:
+        for number, window in self._groups.windows.items():
             slots, partials = self._groups.read(number)
-            window, keys = self._groups.windows[number], self._groups.index.keys(slots).with_row_index(_ROW)
+            keys = self._groups.index.keys(slots).with_row_index(_ROW)
             at = of_keys(keys, key)[_ROW]
             starts, lane = np.full(len(at), window.start), np.full(len(at), window.lane)
             rows = self._values(partials[at], keys[at] if self._step.by else None, starts, lane)
@@ -209,9 +192,8 @@ class Updates:
         return pl.concat(found)
 
     def holding(self) -> Holding:
-        open_windows = [window for window in self._groups.windows.values() if self.window and not window.pane]
-        oldest = min((window.start for window in open_windows), default=None)
-        return Holding(len(self._groups), self._groups.estimated_size(), len(open_windows), oldest)
+        starts = [window.start for window in self._groups.windows.values() if self.window]
+        return Holding(len(self._groups), self._groups.estimated_size(), len(starts), min(starts, default=None))
 
 
 def _for_ever(rows: Rows, late: Rows) -> Judged:

@@ -2,9 +2,6 @@
 
 A key has a slot, slot and window have a row. What is kept on disk is runs of changed rows by window, of which the newest counts; a run
 that outgrows half of the one before takes that one in, like the levels of an LSM tree. A window is dropped whole, in memory and on disk.
-
-Where windows overlap, there may be panes beside them: stretches of event time that no bound of a window cuts. Then only panes are kept
-on disk, which has a row per key and pane instead of one per key and window, and windows are made of panes when the state is read.
 """
 
 from __future__ import annotations
@@ -30,19 +27,16 @@ if TYPE_CHECKING:
     from streamlab.engine.batch import Bools
 
 _FOUND, _ROW = f"{RESERVED}found", f"{RESERVED}row"
-_PANE = 1 << 30
-"""Numbers of panes begin here, those of windows at 0."""
 _FEW = 64
 _ONE = np.int32(1)  # numpy adds numbers of another type fifty times slower
 
 
 @dataclass(slots=True)
 class Window:
-    """One window or pane of one lane: its rows, and which of them are in which frame on disk."""
+    """One window of one lane: its rows, and which of them are in which frame on disk."""
 
     lane: int
     start: int
-    pane: bool
     rows: list[Slots] = field(default_factory=list)
     runs: list[tuple[str, Slots]] = field(default_factory=list)
 
@@ -60,8 +54,6 @@ class GroupRows:
         By column: how an earlier partial result, whose columns end in `EARLIER`, and a later one are put together side by side.
     together
         The same for any number of them below each other, where a column has no such way.
-    paned
-        Whether panes are kept on disk, not windows.
     """
 
     def __init__(
@@ -70,14 +62,11 @@ class GroupRows:
         partials: pl.Schema,
         merges: Mapping[str, pl.Expr],
         together: Sequence[pl.Expr],
-        *,
-        paned: bool,
     ) -> None:
         self.index = KeyIndex(keys)
         self.windows: dict[int, Window] = {}
         self.sequence = 0  # frames named so far
-        self._paned = paned
-        self._numbers: dict[tuple[int, int, bool], int] = {}  # never used twice
+        self._numbers: dict[tuple[int, int], int] = {}  # never used twice
         self._next = 0
         self._pairs, self._store = PairIndex(), RowStore(partials)
         self._together = together
@@ -86,37 +75,49 @@ class GroupRows:
             for name, dtype in self._store.schema.items()
             if name in merges
         ]
-        self._uses = np.zeros(1024, np.int32)  # by slot: how many of what is kept on disk hold its key
+        self._uses = np.zeros(1024, np.int32)  # by slot: how many windows hold its key
         self._changed = np.zeros(1024, np.bool_)  # by row: since the last checkpoint
         self._dropped: list[str] = []
 
     def __len__(self) -> int:
         return len(self._pairs)
 
-    def number(self, lane: int, start: int, *, pane: bool = False) -> int:
-        """Return the number of a window or pane, which begins to be held with it."""
-        key = lane, start, pane
+    def number(self, lane: int, start: int) -> int:
+        """Return the number of a window, which begins to be held with it."""
+        key = lane, start
         if key not in self._numbers:
-            self._numbers[key] = number = self._next + (_PANE if pane else 0)
+            self._numbers[key] = number = self._next
             self.windows[number] = Window(*key)
             self._next += 1
         return self._numbers[key]
+
+    def known(self, lane: int, start: int) -> int:
+        """Return the number of a window, -1 if it is not held."""
+        return self._numbers.get((lane, start), -1)
 
     def add(self, pairs: Slots, later: pl.DataFrame) -> pl.DataFrame:
         """Put partial results to those held of the same pairs of window and slot, each once; return them together."""
         at = self._pairs.find(pairs)
         found = at >= 0
         if found.any():
-            later = self._merged(self._store.take(at), later, pl.Series(_FOUND, found))
+            later = self.merged(self._store.take(at), later, found)
         new = np.flatnonzero(~found)
         if len(new):
             at[new] = self._insert(pairs[new])
         self._store.put(at, later)
-        self._changed[at[self._saved(pairs)] if self._paned else at] = True
+        self._changed[at] = True
         return later
 
+    def find(self, pairs: Slots) -> Slots:
+        """Return where the rows of pairs are, -1 where nothing is held."""
+        return self._pairs.find(pairs)
+
+    def take(self, at: Slots) -> pl.DataFrame:
+        """Return the partial results that are somewhere; what is at -1 says nothing."""
+        return self._store.take(at)
+
     def read(self, number: int) -> tuple[Slots, pl.DataFrame]:
-        """Return slots and rows of a window or pane."""
+        """Return slots and rows of a window."""
         rows = np.concatenate(self.windows[number].rows)
         return parts_of(self._pairs.pairs(rows))[1], self._store.take(rows)
 
@@ -127,7 +128,7 @@ class GroupRows:
             return
         windows = [self.windows.pop(number) for number in gone]
         for window in windows:
-            del self._numbers[window.lane, window.start, window.pane]
+            del self._numbers[window.lane, window.start]
             self._dropped += [name for name, _ in window.runs]
         rows = np.concatenate([part for window in windows for part in window.rows])
         pairs = self._pairs.pairs(rows)
@@ -135,8 +136,7 @@ class GroupRows:
         self._pairs.release(rows)
         self._changed[rows] = False
         _, slots = parts_of(pairs)
-        np.subtract.at(self._uses, slots[self._saved(pairs)], _ONE)
-        # also of windows that came and went within a batch, of which no pane tells
+        np.subtract.at(self._uses, slots, _ONE)
         free = distinct(slots[self._uses[slots] == 0])
         if free.size:
             self.index.release(free)
@@ -155,7 +155,7 @@ class GroupRows:
         """Take in the frames of a checkpoint, in the order of their names; those of one name may come in several parts."""
         for name, frame in frames:
             lane, start, _ = name.split("/")
-            number = self.number(int(lane), int(start), pane=self._paned)
+            number = self.number(int(lane), int(start))
             slots = self.index.slots(frame.select(self.index.schema.names()), insert=True)
             pairs = pairs_of(np.full(len(slots), number), slots)
             at = self._pairs.find(pairs)
@@ -171,19 +171,15 @@ class GroupRows:
         """Return about how many bytes are held."""
         return self.index.estimated_size() + self._pairs.estimated_size() + self._store.estimated_size()
 
-    def _merged(self, held: pl.DataFrame, later: pl.DataFrame, found: pl.Series) -> pl.DataFrame:
+    def merged(self, held: pl.DataFrame, later: pl.DataFrame, found: Bools) -> pl.DataFrame:
         """Put partial results to what is held where there is some."""
         if len(self._merge) == later.width:
             earlier = held.rename(lambda name: name + EARLIER)
-            return later.hstack(earlier).with_columns(found).select(self._merge)
-        both = pl.concat([held.with_row_index(_ROW).filter(found), later.select(held.columns).with_row_index(_ROW)])
+            return later.hstack(earlier).with_columns(pl.Series(_FOUND, found)).select(self._merge)
+        both = pl.concat(
+            [held.with_row_index(_ROW).filter(pl.Series(found)), later.select(held.columns).with_row_index(_ROW)]
+        )
         return both.group_by(_ROW).agg(self._together).sort(_ROW).select(held.columns)
-
-    def _saved(self, pairs: Slots) -> Bools:
-        """Return which pairs are kept on disk."""
-        numbers, _ = parts_of(pairs)
-        saved: Bools = (numbers >= _PANE) == self._paned
-        return saved
 
     def _insert(self, pairs: Slots) -> Slots:
         """Give new pairs rows."""
@@ -191,7 +187,7 @@ class GroupRows:
         numbers, slots = parts_of(pairs)
         self._changed = grown(self._changed, int(at.max()) + 1, 0)
         self._uses = grown(self._uses, int(slots.max()) + 1, 0)
-        np.add.at(self._uses, slots[self._saved(pairs)], _ONE)
+        np.add.at(self._uses, slots, _ONE)
         for number, rows in _by_window(numbers, at):
             self.windows[number].rows.append(rows)
         return at
