@@ -183,10 +183,7 @@ class StreamTester:
     def _deliver(self, fetched: Fetched) -> None:
         arrivals = self._decoder.decode(fetched)
         result = self._task.process(arrivals)
-        for bad in result.bad:
-            raw = arrivals.raw[bad.source.topic]
-            places = np.searchsorted(raw.index, np.unique(bad.rows.index))
-            self._decoder.bad(bad.source, raw, [(int(i), bad.error) for i in places], arrivals, bad.step)
+        self._decoder.set_aside(result.bad, arrivals)
         self._task.count(arrivals)
         self._dead += arrivals.dead
         self._keep(result)

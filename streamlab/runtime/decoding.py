@@ -16,11 +16,12 @@ from streamlab.plan.schema import METADATA
 from streamlab.runtime.table_rows import table_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from streamlab.connect.formats import Format
     from streamlab.connect.source import Fetched, Offsets, Records
     from streamlab.engine.batch import Bools
+    from streamlab.engine.lower import Bad
     from streamlab.plan.nodes import Source
 
 FORMATS: dict[str, Format] = {"json": Json()}
@@ -96,7 +97,7 @@ class Decoder:
         ):  # a tombstone has no columns: its time is the record's
             times = np.where(deleted, _timestamps(records, kept), times)
             bad = np.where(deleted, unusable(times), bad)
-        rows = Rows(data, times, partition, offset, 2 * index + 1, deleted)
+        rows = Rows(data, times, partition, offset, _arrival(index), deleted)
         if bad.any():
             what = f"event time {source.event_time or 'of the record'} is null, before 1970 or after the year 9998"
             where = np.flatnonzero(bad) if kept is None else kept[bad]
@@ -137,6 +138,13 @@ class Decoder:
             kept = decoded.kept if kept is None else kept[decoded.kept]
         return decoded.rows, kept
 
+    def set_aside(self, found: Iterable[Bad], arrivals: Arrivals) -> None:
+        """Deal with records that a step found bad."""
+        for bad in found:
+            records = arrivals.raw[bad.source.topic]
+            places = np.searchsorted(_arrival(records.index), np.unique(bad.rows.index))
+            self.bad(bad.source, records, [(int(i), bad.error) for i in places], arrivals, bad.step)
+
     def bad(
         self,
         source: Source,
@@ -157,6 +165,11 @@ class Decoder:
                 'Nothing from it on is committed. on_error="dead_letter" sets such records aside.'
             )
         arrivals.dead += letters
+
+
+def _arrival(index: Ints) -> Ints:
+    """Return the arrival indices of records: the odd ones (see `Rows`)."""
+    return 2 * index + 1
 
 
 def _letter(records: Records, i: int, step: str, error: str) -> DeadLetter:

@@ -7,7 +7,6 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-import numpy as np
 import polars as pl
 
 from streamlab.connect import dead_letter
@@ -192,10 +191,7 @@ class Runner:
     def _process(self, arrivals: Arrivals) -> None:
         read = any(at != self.task.positions[name] for name, at in arrivals.positions.items())
         result = self.task.process(arrivals)
-        for bad in result.bad:
-            records = arrivals.raw[bad.source.topic]
-            places = np.searchsorted(records.index, np.unique(bad.rows.index // 2))
-            self._decoder.bad(bad.source, records, [(int(i), bad.error) for i in places], arrivals, bad.step)
+        self._decoder.set_aside(result.bad, arrivals)
         self.task.count(arrivals)
         self._dead(arrivals.dead)
         self._deliver(result)
