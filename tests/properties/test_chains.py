@@ -113,7 +113,7 @@ def outcome(stream: Any, partitions: int, batches: list[list[Sent]]) -> list[Any
         return [(tuple(map(str, r.value.values())), r.timestamp) for r in tester.read()]
 
 
-@examples(150)
+@examples(100)
 @given(plan=plans() | st.builds(unmatched), drawn=records, partitions=st.integers(1, 3), data=st.data())
 def test_any_cut_gives_the_same(plan: Any, drawn: Any, partitions: int, data: Any) -> None:
     sent = sent_of(drawn, partitions)

@@ -57,7 +57,7 @@ def edges(draw: Any) -> Any:
     return replace(plan, branches=(draw(interval_joins(plan, left, right, ("inner", "left", "outer"))),))
 
 
-@examples(80)
+@examples(50)
 @given(plan=edges(), fired=dense)
 def test_rows_at_the_edge_of_being_late(plan: Any, fired: Any) -> None:
     sent = messages(plan, fired)

@@ -74,7 +74,7 @@ def play(plan: Any, fired: Any, sent: Any) -> None:
 def law(*kinds: Any, keyed: Any = False) -> Any:
     """Check the batch law for plans that end in one of these."""
 
-    @examples(45)
+    @examples(30)
     @given(plan=plans(kinds, keyed=keyed), fired=volleys)
     def check(plan: Any, fired: Any) -> None:
         if plan.branches[0].crosses:  # idleness is outside the law
@@ -173,7 +173,7 @@ def answer(records: Any, gap: Any) -> Any:
     )
 
 
-@examples(45)
+@examples(30)
 @given(run=timely(), emit=st.sampled_from(["final", "updates"]))
 def test_what_polars_makes_of_the_whole_input_when_nothing_is_late(run: Any, emit: Any) -> None:
     gap, grace, records, sizes = run

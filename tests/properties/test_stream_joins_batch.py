@@ -38,7 +38,7 @@ def same(found: pl.DataFrame, wanted: pl.DataFrame) -> None:
     assert found.sort(columns).rows() == wanted.sort(columns).rows()
 
 
-@examples(60)
+@examples(40)
 @given(
     left=rows,
     right=rows,
@@ -65,7 +65,7 @@ def test_interval_joins(left: Any, right: Any, before: Any, after: Any, how: Any
     same(found, whole)
 
 
-@examples(60)
+@examples(40)
 @given(left=rows, right=rows, tolerance=st.integers(1, 8), framed=st.booleans())
 def test_asof_joins(left: Any, right: Any, tolerance: Any, framed: Any) -> None:
     a, b = timed(left), timed(right)
@@ -76,7 +76,7 @@ def test_asof_joins(left: Any, right: Any, tolerance: Any, framed: Any) -> None:
     same(found, wanted)
 
 
-@examples(60)
+@examples(40)
 @given(given_rows=rows, within=st.integers(0, 6) | st.none())
 def test_unique(given_rows: Any, within: Any) -> None:
     frame = timed(given_rows)

@@ -7,7 +7,7 @@ window: a record changes one row, and the windows that cover it are put together
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import polars as pl
@@ -165,12 +165,11 @@ class PanedUpdates(Updates):
     def _growing(self, panes: _Asked, pane: int, now: pl.DataFrame, within: tuple[Ints, Ints]) -> list[_Found]:
         """Return the windows that cover a pane: an older one has what a newer one has, and some panes before that."""
         (first,), (last,) = covering(np.array([pane]), self._hops)
-        starts, numbers = self._panes(int(panes.lane.max()))
-        older = [place for place, start in enumerate(starts.tolist()) if first <= start < pane]
+        older = [start for start in self._panes().tolist() if first <= start < pane]
         found: list[_Found] = []
         for start in range(int(last), int(first) - 1, -self._every):
-            while older and starts[older[-1]] >= start:
-                held, part = self._held_in(numbers[panes.lane, older.pop()], panes.slot)
+            while older and older[-1] >= start:
+                held, part = self._held_in(np.full(len(panes.lane), older.pop()), panes.lane, panes.slot)
                 now = self._groups.merged(part, now, held) if held.any() else now
             mine = np.flatnonzero((start >= within[0]) & (start < within[1]))
             every = len(mine) == len(panes.own)
@@ -178,8 +177,9 @@ class PanedUpdates(Updates):
             found.append((asked.starting(start), now if every else now[mine]))
         return found[::-1]
 
-    def _held_in(self, number: Ints, slot: Slots) -> tuple[Bools, pl.DataFrame]:
+    def _held_in(self, start: Ints, lane: Ints, slot: Slots) -> tuple[Bools, pl.DataFrame]:
         """Return which keys have something in panes, and what; what is said of others is nothing."""
+        number = self._number(lane, start, self._groups.known)
         at = self._groups.find(pairs_of(np.maximum(number, 0), slot))
         held = (at >= 0) & (number >= 0)
         return held, self._groups.take(at)
@@ -195,22 +195,22 @@ class PanedUpdates(Updates):
         """Return which windows have something in their panes, and what; windows in order by key, then by start."""
         if not len(asked.own):
             return np.empty(0, np.bool_), pl.DataFrame()
-        starts, numbers = self._panes(int(asked.lane.max()))
-        low, high = self._covered(asked.start, starts)
+        starts = self._panes()
+        low, high = (np.searchsorted(starts, asked.start + ahead) for ahead in (0, self._hops.size))
         # windows of a key that overlap lie in one stretch of panes
         begins = (np.diff(asked.slot, prepend=-1) != 0) | (np.diff(asked.start, prepend=NEVER) > self._hops.size)
         begin, key = np.flatnonzero(begins), np.cumsum(begins) - 1
         end = np.append(begin[1:], len(key)) - 1
         least, most = low[begin], high[end]
         stretch, pane = spread(least, most - 1, 1)
-        held, part = self._held_in(numbers[asked.lane[begin][stretch], pane], asked.slot[begin][stretch])
+        held, part = self._held_in(starts[pane], asked.lane[begin][stretch], asked.slot[begin][stretch])
         count = np.cumsum(np.append(0, held))
         if not count[-1]:
             return np.zeros(len(key), np.bool_), pl.DataFrame()
-        origin = (np.cumsum(most - least) - most)[
+        before = (np.cumsum(most - least) - most)[
             key
-        ]  # where the panes of a stretch begin, less the number of the first
-        first, last = count[origin + low], count[origin + high]
+        ]  # where the panes of a stretch begin, less the place of the first
+        first, last = count[before + low], count[before + high]
         # in lengths of time as long as a window it is the end of one, and the beginning of the next; few keys have panes after the newest
         ahead = (starts[pane] - asked.start[end][stretch]) // self._hops.size
         block = (stretch * _FAR + ahead)[held]
@@ -218,25 +218,9 @@ class PanedUpdates(Updates):
         whole = put_together(part.filter(pl.Series(held)), block, first[found], last[found], self._groups.merged)
         return found, whole if found.all() else whole[np.maximum(np.cumsum(found) - 1, 0)]
 
-    def _panes(self, lanes: int) -> tuple[Ints, Any]:
-        """Return where the panes that are held begin, ascending, and their numbers by lane, up to one, and by place; -1: not held."""
-        panes = self._groups.windows
-        starts = np.array(sorted({pane.start for pane in panes.values()}), np.int64)
-        numbers = np.full((lanes + 1, len(starts) + 1), -1, np.int64)
-        number, lane, start = (
-            np.array([(n, pane.lane, pane.start) for n, pane in panes.items()], np.int64).reshape(-1, 3).T
-        )
-        near = lane <= lanes
-        numbers[lane[near], np.searchsorted(starts, start[near])] = number[near]
-        return starts, numbers
-
-    def _covered(self, start: Ints, panes: Ints) -> tuple[Ints, Ints]:
-        """Return which panes each window covers, by place: from, and up to."""
-        oldest = int(start.min())
-        hop = (start - oldest) // self._every
-        hops = oldest + np.arange(int(hop.max()) + 1) * self._every
-        low, high = (np.searchsorted(panes, hops + ahead)[hop] for ahead in (0, self._hops.size))
-        return low, high
+    def _panes(self) -> Ints:
+        """Return where the panes that are held begin, of any lane, ascending."""
+        return np.array(sorted({pane.start for pane in self._groups.windows.values()}), np.int64)
 
     def _drop(self) -> None:
         """Forget the panes of which all windows are closed."""

@@ -71,7 +71,7 @@ def rounded(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("pays", [0, 1 << 60], ids=["one from the other", "from blocks"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     window=st.sampled_from(WINDOWS),
     aggs=st.sampled_from([AGGREGATIONS, BELOW]),
