@@ -106,6 +106,8 @@ class FloatSums:
     high: Floats
     low: Floats
     odd: Ints  # shape (3, slots): how many are NaN, infinite, and minus infinite
+    all_finite: bool = True
+    """Whether none has ever been."""
 
     @classmethod
     def empty(cls) -> FloatSums:
@@ -124,6 +126,7 @@ class FloatSums:
         """Add values times sign to the slot of each one's group; `square`: their squares."""
         finite = np.abs(values) < (_LARGE if square else np.inf)  # false for NaN, too
         if not finite.all():
+            self.all_finite = False
             whole, odd = sign.astype(np.int64), np.isnan(values)
             above = ~finite & ~odd & ((values > 0) | square)
             for number, which in enumerate((odd, above, ~finite & ~odd & ~above)):
@@ -139,12 +142,13 @@ class FloatSums:
     def clear(self, slots: Ints) -> None:
         """Let slots be sums of nothing."""
         self.high[slots] = self.low[slots] = 0.0
-        self.odd[:, slots] = 0
+        if not self.all_finite:
+            self.odd[:, slots] = 0
 
     def at(self, slots: Ints) -> Double:
         """Return the sums of slots; NaN and infinities as adding up gives them."""
-        high, low, odd = self.high[slots], self.low[slots], self.odd[:, slots]
-        if odd.any():
+        high, low = self.high[slots], self.low[slots]
+        if not self.all_finite and (odd := self.odd[:, slots]).any():
             strange = np.where(odd[1] > 0, np.inf, np.where(odd[2] > 0, -np.inf, np.nan))
             strange = np.where((odd[0] > 0) | ((odd[1] > 0) & (odd[2] > 0)), np.nan, strange)
             some = odd.any(axis=0)
@@ -160,4 +164,5 @@ class FloatSums:
         """Go on from what `saved` gave."""
         self.high[slots], self.low[slots] = columns["high"], columns["low"]
         for number in range(3):
-            self.odd[number][slots] = columns[f"odd{number}"]
+            self.odd[number][slots] = odd = columns[f"odd{number}"]
+            self.all_finite = self.all_finite and not np.any(odd)

@@ -13,7 +13,7 @@ import polars as pl
 
 from streamlab.engine.held.due import Due
 from streamlab.engine.held.key_index import KeyIndex, distinct
-from streamlab.engine.held.slot_frame import SlotFrame
+from streamlab.engine.held.row_store import RowStore
 from streamlab.engine.operator import of_keys
 from streamlab.engine.operators.sessions.cut import NONE
 from streamlab.engine.operators.sessions.lists import SessionLists
@@ -70,7 +70,7 @@ class OpenSessions:
     def __init__(self, keys: pl.Schema, kept: pl.Schema) -> None:
         self._index = KeyIndex(keys)
         self._lists = SessionLists()
-        self._kept = SlotFrame(kept)
+        self._kept = RowStore(kept)
         self._runs = SessionRuns()
         self._due: dict[int, Due] = {}  # by lane
         self._due_at, self._lane, self._first = (np.empty(0, np.int64) for _ in range(3))
