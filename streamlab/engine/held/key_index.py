@@ -180,8 +180,8 @@ class _Run:
     def __init__(self, hashes: Hashes, slots: npt.NDArray[np.int32]) -> None:
         self.hashes, self.slots = hashes, slots
         self._gone = 0
-        self._bits = max(1, len(hashes).bit_length() - 2)
-        self.starts = np.empty(0, np.int64)  # where the hashes with the same leading bits begin, once that is needed
+        self._bits = max(1, len(hashes).bit_length() - 1)
+        self.starts = np.empty(0, np.int32)  # where the hashes with the same leading bits begin, once that is needed
         self._longest = 0
 
     def search(self, hashes: Hashes) -> tuple[Slots, Mask]:
@@ -195,8 +195,8 @@ class _Run:
         shift = np.uint64(64 - self._bits)
         if not self.starts.size:
             counts = np.bincount((self.hashes >> shift).astype(np.int64), minlength=1 << self._bits)
-            self.starts, self._longest = np.append(0, np.cumsum(counts)), int(counts.max())
-        at = self.starts[(hashes >> shift).astype(np.int64)]
+            self.starts, self._longest = np.append(0, np.cumsum(counts)).astype(np.int32), int(counts.max())
+        at = self.starts[(hashes >> shift).astype(np.int64)].astype(np.int64)
         step = 1 << self._longest.bit_length()
         while step := step >> 1:
             ahead = np.minimum(at + step, len(self.hashes))
