@@ -70,7 +70,7 @@ class Panes:
         pane = self._pane(lane, start)
         pane.fresh.append(part)
         pane.fresh_rows += part.height
-        if pane.fresh_rows > 2 * max(_MANY_ROWS, pane.combined_rows):
+        if pane.fresh_rows > 3 * max(_MANY_ROWS, pane.combined_rows):
             pane.fresh = [self._combine(pane.fresh)]
             pane.fresh_rows = pane.combined_rows = pane.fresh[0].height
 
