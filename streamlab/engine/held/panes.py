@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _MANY_ROWS = 250_000
 """Fewer appended rows than this are not worth combining between two checkpoints."""
+_OUTGROWN = 3
+"""How many times as many rows as were combined last must have come since then: combining keys of few rows each gains little."""
 
 
 @dataclass(slots=True)
@@ -70,7 +72,7 @@ class Panes:
         pane = self._pane(lane, start)
         pane.fresh.append(part)
         pane.fresh_rows += part.height
-        if pane.fresh_rows > 3 * max(_MANY_ROWS, pane.combined_rows):
+        if pane.fresh_rows > _OUTGROWN * max(_MANY_ROWS, pane.combined_rows):
             pane.fresh = [self._combine(pane.fresh)]
             pane.fresh_rows = pane.combined_rows = pane.fresh[0].height
 
