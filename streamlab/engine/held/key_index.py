@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from streamlab.engine.held.dense import Dense
 from streamlab.engine.held.slot_frame import Mask, SlotFrame, Slots, conform, leaves, rows_at
 from streamlab.errors import PlanError, StepError
 
@@ -66,8 +67,7 @@ class KeyIndex:
         self.schema = self._keys.schema
         self._runs: list[_Run] = []  # each at most half as long as the one before; a hash is live in one of them only
         self._side: tuple[Hashes, Slots] = np.empty(0, np.uint64), np.empty(0, np.int64)
-        self._free: list[Slots] = []
-        self._given = 0  # slots ever given out, the free ones too
+        self._slots = Dense()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -115,7 +115,7 @@ class KeyIndex:
         stays = ~np.isin(self._side[1], slots)
         self._side = self._side[0][stays], self._side[1][stays]
         self._keys.drop(slots)
-        self._free.append(slots)
+        self._slots.take_back(slots)
 
     def estimated_size(self) -> int:
         """Return about how many bytes are held."""
@@ -155,14 +155,7 @@ class KeyIndex:
         """Give new keys slots: free ones first."""
         if len(self) + keys.height > MAX_SLOTS:
             raise StepError(f"KeyIndex.slots: more than {MAX_SLOTS:,} keys at once; spread them over more tasks.")
-        parts, missing = [], keys.height
-        while missing and self._free:
-            free, rest = np.split(self._free.pop(), [missing])
-            self._free += [rest] if rest.size else []
-            parts.append(free)
-            missing -= len(free)
-        slots = np.concatenate([*parts, np.arange(self._given, self._given + missing)])
-        self._given += missing
+        slots = self._slots.give(keys.height)
         self._keys.put(slots, keys)
         return slots
 

@@ -19,7 +19,7 @@ _LOW = np.int64((1 << 32) - 1)
 _PAGE = 4
 _CELLS = 1 << _PAGE
 """Slots of a page: more of them make fewer pages, and waste more where the keys of a window are few and far between."""
-_ONE = np.int32(1)  # numpy adds numbers of another type fifty times slower
+ONE = np.int32(1)  # numpy adds numbers of another type fifty times slower
 
 
 def pairs_of(high: Slots, low: Slots) -> Slots:
@@ -46,13 +46,12 @@ class PairIndex:
     Examples
     --------
     >>> index = PairIndex()
-    >>> index.insert(np.array([70, 9]))
-    array([0, 1])
-    >>> index.find(np.array([9, 8, 70]))
-    array([ 1, -1,  0])
-    >>> index.release(np.array([1]))
-    >>> len(index), index.find(np.array([9]))
-    (1, array([-1]))
+    >>> windows, slots = np.array([7, 8]), np.array([5, 5])
+    >>> index.insert(pairs_of(windows, slots)).tolist()
+    [0, 1]
+    >>> index.release(np.array([0]))
+    >>> index.find(pairs_of(windows, slots)).tolist()
+    [-1, 1]
     """
 
     def __init__(self) -> None:
@@ -83,7 +82,7 @@ class PairIndex:
         self._pairs = grown(self._pairs, self._rows.ever, -1)
         self._pairs[rows] = pairs
         self._cells[_at(page, pairs)] = rows
-        np.add.at(self._used, page, _ONE)
+        np.add.at(self._used, page, ONE)
         return rows
 
     def release(self, rows: Slots) -> None:
@@ -93,7 +92,7 @@ class PairIndex:
         self._cells[_at(page, pairs)] = -1
         self._pairs[rows] = -1
         self._rows.take_back(rows)
-        np.subtract.at(self._used, page, _ONE)
+        np.subtract.at(self._used, page, ONE)
         left = distinct(page)
         self._pages.release(left[self._used[left] == 0])
 

@@ -14,7 +14,7 @@ import polars as pl
 
 from streamlab.engine.aggregates import LANE
 from streamlab.engine.held.key_index import KeyIndex, distinct
-from streamlab.engine.held.pair_index import PairIndex, cuts, pairs_of, parts_of
+from streamlab.engine.held.pair_index import ONE, PairIndex, cuts, pairs_of, parts_of
 from streamlab.engine.held.row_store import RowStore
 from streamlab.engine.held.slot_frame import Slots, grown
 from streamlab.engine.operator import Changes
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _FOUND, _ROW = f"{RESERVED}found", f"{RESERVED}row"
 _FEW = 64
-_ONE = np.int32(1)  # numpy adds numbers of another type fifty times slower
 
 
 @dataclass(slots=True)
@@ -136,7 +135,7 @@ class GroupRows:
         self._pairs.release(rows)
         self._changed[rows] = False
         _, slots = parts_of(pairs)
-        np.subtract.at(self._uses, slots, _ONE)
+        np.subtract.at(self._uses, slots, ONE)
         free = distinct(slots[self._uses[slots] == 0])
         if free.size:
             self.index.release(free)
@@ -187,7 +186,7 @@ class GroupRows:
         numbers, slots = parts_of(pairs)
         self._changed = grown(self._changed, int(at.max()) + 1, 0)
         self._uses = grown(self._uses, int(slots.max()) + 1, 0)
-        np.add.at(self._uses, slots, _ONE)
+        np.add.at(self._uses, slots, ONE)
         for number, rows in _by_window(numbers, at):
             self.windows[number].rows.append(rows)
         return at

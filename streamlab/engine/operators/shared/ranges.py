@@ -36,9 +36,8 @@ def put_together(parts: pl.DataFrame, block: Ints, first: Ints, last: Ints, merg
     merged
         Puts two rows together.
     """
-    whole = np.flatnonzero(
-        np.append(True, (first[1:] != first[:-1]) | (last[1:] != last[:-1]))
-    )  # equal ones stand together
+    # equal ones stand together
+    whole = np.flatnonzero(np.append(True, (first[1:] != first[:-1]) | (last[1:] != last[:-1])))
     asked = np.repeat(np.arange(len(whole)), np.diff(np.append(whole, len(first))))
     return _distinct(parts, block, first[whole], last[whole], merged)[asked]
 
@@ -53,7 +52,7 @@ def _distinct(parts: pl.DataFrame, block: Ints, first: Ints, last: Ints, merged:
     alone, both = last < over, np.flatnonzero(last > over)  # the beginning of a block; an end and a beginning
     ends, beginnings = np.zeros(len(start), np.bool_), np.zeros(len(start), np.bool_)
     ends[number[first[~alone]]] = True
-    beginnings[number[last[alone | (last > over)] - 1]] = True
+    beginnings[number[last[last != over] - 1]] = True
     to_end, since = _chained(parts, np.where(ends[number], end[number] - 1 - place, -1), 1, merged)
     from_begin, upto = _chained(parts, np.where(beginnings[number], place - start[number], -1), -1, merged)
     at = np.where(alone, to_end.height + upto[last - 1], since[first])
